@@ -1,0 +1,1 @@
+"""Settings and agent configuration: data, parsed once into typed values."""

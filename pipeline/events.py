@@ -1,0 +1,211 @@
+"""Typed events of a call: one class per fact. Source: protocol sections 3.9 to 3.11 and 4.4."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A fact about a call. Fields are the wire's snake_case names; a field that is ``None`` is left out of the frame."""
+
+    name: ClassVar[str]
+
+    def frame(self, **envelope: Any) -> dict[str, Any]:
+        """The wire form: ``event``, the envelope (``call_id``, ``session_id``, …), then the fields."""
+        frame: dict[str, Any] = {"event": self.name, **envelope}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is not None:
+                frame[f.name] = value
+        return frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStarted(Event):
+    name: ClassVar[str] = "session.started"
+    agent: str
+    language: str
+    engines: dict[str, str]
+    """Which engines answer: ``{"stt": …, "llm": …, "tts": …}`` (ours, additive)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechStarted(Event):
+    name: ClassVar[str] = "speech.started"
+    turn_id: int
+    confidence: float
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserSpeaking(Event):
+    name: ClassVar[str] = "user.speaking"
+    turn_id: int
+    text: str
+    """Cumulative text of the turn."""
+    confidence: float
+    message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechEnded(Event):
+    name: ClassVar[str] = "speech.ended"
+    turn_id: int
+    duration_ms: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserMessage(Event):
+    name: ClassVar[str] = "user.message"
+    turn_id: int
+    message_id: str
+    text: str
+    confidence: float
+    language: str | None = None
+    lag_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnEnd(Event):
+    name: ClassVar[str] = "turn.end"
+    turn_id: int
+    message_id: str
+    text: str
+    probability: float
+    latency_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnLatency(Event):
+    """Where the time of one answer went: contiguous stages whose sum is ``total_ms`` (ours, additive)."""
+
+    name: ClassVar[str] = "turn.latency"
+    turn_id: int
+    message_id: str
+    stages: dict[str, int]
+    """ms: ``turn`` (end of speech to turn decided), ``stt``, ``llm``, ``clause``, ``tts``, ``send``."""
+    total_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmThinking(Event):
+    name: ClassVar[str] = "llm.thinking"
+    turn: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmResponse(Event):
+    name: ClassVar[str] = "llm.response"
+    text: str
+    finish_reason: str
+    engine: str
+    """Which engine wrote it (ours, additive)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmError(Event):
+    name: ClassVar[str] = "llm.error"
+    error: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallError(Event):
+    """A part of the call failed; the call goes on if it can. Sent as ``error``."""
+
+    name: ClassVar[str] = "error"
+    error: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BotSpeaking(Event):
+    name: ClassVar[str] = "bot.speaking"
+    message_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BotWord(Event):
+    name: ClassVar[str] = "bot.word"
+    message_id: str
+    word: str
+    word_index: int
+    start_time: float | None = None
+    end_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BotFinished(Event):
+    name: ClassVar[str] = "bot.finished"
+    message_id: str
+    duration_ms: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BotInterrupted(Event):
+    name: ClassVar[str] = "bot.interrupted"
+    message_id: str
+    played_ms: int
+    words_spoken: int
+    last_word: str | None = None
+    reason: str
+    """``user_spoke``, ``continuation`` or ``cancelled``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageConfirmed(Event):
+    name: ClassVar[str] = "message.confirmed"
+    message_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigUpdated(Event):
+    name: ClassVar[str] = "config.updated"
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionTimeout(Event):
+    name: ClassVar[str] = "session.timeout"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleWarning(Event):
+    name: ClassVar[str] = "session.idle_warning"
+    remaining_seconds: float
+    idle_timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted(Event):
+    """For the backend and the log, not for the browser."""
+
+    name: ClassVar[str] = "call.started"
+    direction: str = "inbound"
+    transport: str = "webrtc"
+    language: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnded(Event):
+    name: ClassVar[str] = "call.ended"
+    reason: str
+    direction: str = "inbound"
+    duration_seconds: float
+    started_at: float
+    ended_at: float
+    messages: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded(Event):
+    name: ClassVar[str] = "session.ended"
+    reason: str

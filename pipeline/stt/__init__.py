@@ -1,0 +1,55 @@
+"""Speech to text: one interface, one file per engine.
+
+An engine is shared by all calls; a stream belongs to one call and one language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from media.audio import Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was recognised. ``text`` is cumulative since the last final; ``confidence`` 0 to 1."""
+
+    text: str
+    final: bool
+    confidence: float = 1.0
+    language: str | None = None
+
+
+class Stream(Protocol):
+    """Recognition of one speaker. ``write``, ``pause`` and ``flush`` never block and never raise."""
+
+    def write(self, pcm: Pcm) -> None:
+        """Hear more audio: mono, ``INPUT_RATE``, any length."""
+
+    def pause(self) -> None:
+        """A hint: the speaker just fell silent. A good moment to decode ahead; engines may ignore it."""
+
+    def flush(self) -> None:
+        """The turn is over: answer exactly one final transcript (perhaps empty) for all audio since the last one."""
+
+    def discard(self) -> None:
+        """Forget the audio since the last final; nothing is answered for it."""
+
+    def __aiter__(self) -> AsyncIterator[Transcript]:
+        """Partials as the speaker goes on, a final for each ``flush``. Raises ``pipeline.engine.EngineError``."""
+
+    async def aclose(self) -> None:
+        """Release the stream; the iteration ends."""
+
+
+class SpeechToText(Protocol):
+    name: str
+
+    async def start(self) -> None:
+        """Load the model or open the pool. Raises ``EngineError``."""
+
+    def stream(self, language: str) -> Stream: ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Single-use tokens, keys and origins: who may talk to which agent."""
