@@ -16,6 +16,6 @@ need_packages() {
     fi
   fi
   echo "Installing with apt-get: $*" >&2
-  $as_root apt-get -qq update >&2 || true
-  $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >&2
+  $as_root apt-get -qq update >/dev/null || true
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "$@" >/dev/null
 }
