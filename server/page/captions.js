@@ -1,0 +1,80 @@
+// What both sides said, as bubbles. The rules are those of the protocol's browser client (section 4.4).
+
+export class Captions {
+  #list;
+  #words = new Map(); // message id -> words heard so far
+  #bubbles = new Map(); // message id -> bubble of a bot message
+
+  constructor(list) {
+    this.#list = list;
+  }
+
+  clear() {
+    this.#list.replaceChildren();
+    this.#words.clear();
+    this.#bubbles.clear();
+  }
+
+  /** Text of the user's turn so far. It replaces the user's last bubble until the bot has one below it. */
+  user(text, final) {
+    let bubble = this.#list.lastElementChild;
+    if (bubble?.dataset.role !== "user") bubble = this.#add("user");
+    bubble.dataset.final = final;
+    this.#write(bubble, text);
+  }
+
+  /** A message begins to sound; it gets a bubble with its first word. */
+  botSpeaking(id) {
+    this.#words.set(id, []);
+  }
+
+  botWord(id, word) {
+    const words = this.#words.get(id) ?? [];
+    this.#words.set(id, [...words, word]);
+    if (!this.#bubbles.has(id)) this.#bubbles.set(id, this.#add("bot"));
+    this.#write(this.#bubbles.get(id), this.#words.get(id).join(" "));
+  }
+
+  botFinished(id, text) {
+    const bubble = this.#bubbles.get(id);
+    if (bubble) {
+      bubble.dataset.final = true;
+      if (text) this.#write(bubble, text);
+    }
+    this.#forget(id);
+  }
+
+  botInterrupted(id, reason) {
+    const bubble = this.#bubbles.get(id);
+    if (bubble) {
+      bubble.dataset.final = true;
+      bubble.dataset.interrupted = reason;
+    }
+    this.#forget(id);
+  }
+
+  /** A line that nobody said: a tool, a failure, the end of the call. */
+  system(text) {
+    const bubble = this.#add("system");
+    bubble.dataset.final = true;
+    this.#write(bubble, text);
+  }
+
+  #forget(id) {
+    this.#words.delete(id);
+    this.#bubbles.delete(id);
+  }
+
+  #add(role) {
+    const bubble = document.createElement("li");
+    bubble.dataset.role = role;
+    bubble.dataset.final = false;
+    this.#list.append(bubble);
+    return bubble;
+  }
+
+  #write(bubble, text) {
+    bubble.textContent = text;
+    this.#list.scrollTop = this.#list.scrollHeight;
+  }
+}
