@@ -1,0 +1,115 @@
+"""The mouth of a session: what was written to the playout becomes RTP packets, paced by a clock."""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+
+from media import opus, rtp
+from media.audio import FRAME_MS, OUTPUT_FRAME
+from media.playout import Playout
+
+BITRATE = 32_000
+"""bit/s of speech."""
+
+COMPLEXITY = 0
+
+_PERIOD = FRAME_MS / 1000
+_MAX_BURST = 3  # packets sent back to back after a late tick
+_MAX_LATE = 0.060  # seconds; what is due longer is not caught up with
+_TRAILING_FRAMES = 3  # encoded silence after speech, so that the far decoder ends quietly
+_DTX_INTERVAL = 0.400  # seconds between the packets that say "still silent", as libopus itself does
+_SILENCE = np.zeros(OUTPUT_FRAME, np.int16)
+
+
+class Sender:
+    """Drains ``playout``, one packet each 20 ms while there is something to say, and the DTX pattern else.
+
+    The playout moves only when a packet is handed out, so its position is what the peer was sent.
+    """
+
+    def __init__(self, playout: Playout, *, payload_type: int, ssrc: int) -> None:
+        self.ssrc = ssrc
+        self.packet_count = 0
+        self.octet_count = 0
+        """Payload bytes sent, as the sender report counts them."""
+        self._playout = playout
+        self._payload_type = payload_type
+        self._encoder = opus.Encoder(bitrate=BITRATE, complexity=COMPLEXITY)
+        self._dtx = b""
+        self._sequence = secrets.randbelow(1 << 16)
+        self._timestamp = secrets.randbelow(1 << 32)  # of the last packet (RFC 3550 section 5.1: a random start)
+        self._sent_at = 0.0  # when that packet was due
+        self._deadline: float | None = None  # when the next packet is due
+        self._in_spurt = False
+        self._trailing = _TRAILING_FRAMES
+        self._expected_loss = 0.0
+
+    def tick(self, now: float) -> list[bytes]:
+        """The packets due at ``now``, seconds: none to three."""
+        if self._deadline is None:
+            self._deadline = self._sent_at = now
+        if self._is_silent:
+            if self._playout.pending:
+                self._deadline = now
+                self._trailing = _TRAILING_FRAMES
+            elif now < self._deadline - _PERIOD / 2:
+                return []
+            else:
+                return [self._send_dtx(now)]
+        if now - self._deadline > _MAX_LATE:
+            self._deadline = now  # slip: the peer hears a pause, not a burst that its buffer would have to stretch
+        packets: list[bytes] = []
+        # A tick may come a little before the deadline that an earlier, late one has set; the phase then moves forward.
+        while len(packets) < _MAX_BURST and now >= self._deadline - _PERIOD / 2 and not self._is_silent:
+            due = min(self._deadline, now)
+            packets.append(self._send_frame(due))
+            self._deadline = due + _PERIOD
+        return packets
+
+    def on_receiver_report(self, fraction_lost: float) -> None:
+        """The peer lost this share of our packets (0 to 1) since its last report: steer the redundancy."""
+        # Up at once, down slowly: loss comes in waves.
+        self._expected_loss = max(fraction_lost, self._expected_loss * 0.75)
+        self._encoder.expect_loss(min(50, round(self._expected_loss * 100)))
+
+    def rtp_timestamp(self, now: float) -> int:
+        """The RTP time of ``now``, for the sender report: unwrapped."""
+        return self._timestamp + int((now - self._sent_at) * rtp.CLOCK_RATE)
+
+    @property
+    def _is_silent(self) -> bool:
+        return not self._trailing
+
+    def _send_frame(self, due: float) -> bytes:
+        pcm = self._playout.take(OUTPUT_FRAME)
+        starts = pcm is not None and not self._in_spurt
+        if pcm is None:
+            pcm = _SILENCE
+            self._trailing -= 1
+            if not self._trailing:
+                self._in_spurt = False
+        else:
+            self._in_spurt = True
+            self._trailing = _TRAILING_FRAMES
+        payload = self._encoder.encode(pcm)
+        self._dtx = opus.dtx_payload(payload)
+        elapsed = rtp.TICK_SAMPLES
+        if starts:  # wall time counts again from here
+            elapsed = max(elapsed, int((due - self._sent_at) * rtp.CLOCK_RATE))
+        return self._packet(payload, elapsed, starts, due)
+
+    def _send_dtx(self, now: float) -> bytes:
+        self._deadline = now + _DTX_INTERVAL
+        elapsed = max(rtp.TICK_SAMPLES, int((now - self._sent_at) * rtp.CLOCK_RATE))
+        return self._packet(self._dtx, elapsed, False, now)
+
+    def _packet(self, payload: bytes, elapsed: int, marker: bool, due: float) -> bytes:
+        self._sequence += 1
+        self._timestamp += elapsed
+        self._sent_at = due
+        self.packet_count += 1
+        self.octet_count += len(payload)
+        packet = rtp.Packet(self._payload_type, marker, self._sequence, self._timestamp, self.ssrc, payload)
+        return rtp.build(packet)
