@@ -1,4 +1,4 @@
-"""The HTTP rules that every route shares: the shape of errors, CORS, bounds. Source: protocol 1.2, 2.2, traps 3, 4, 44."""
+"""The HTTP rules that every route shares: the shape of errors, CORS, bounds. Source: protocol 1.2, 2.2 and 11."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def answer(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = 
 
 
 def error(status: int, detail: str, code: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    """The one shape of errors: the SDK reads ``detail``, older clients ``error``, machines ``code``."""
+    """The shape of errors: the SDK reads ``detail``, older clients ``error``, machines ``code``."""
     return answer({"detail": detail, "error": detail, "code": code}, status=status, headers=headers)
 
 
@@ -104,8 +104,8 @@ def base_url(request: web.Request, *, public_url: str | None, trust_proxy: bool)
     """The base under which a client reaches this server: ``public_url``, else the request's own scheme and host.
 
     ``X-Forwarded-Proto`` and ``X-Forwarded-Host`` count only with ``trust_proxy``, and of a list only the last value,
-    which the nearest proxy wrote. Absolute, ``http`` or ``https``, no trailing slash. Raises ``ApiError`` 400 for a host
-    that cannot be one.
+    which the nearest proxy wrote. Absolute, ``http`` or ``https``, no trailing slash. Raises ``ApiError`` 400 when the
+    host cannot be one.
     """
     if public_url:
         return public_url.rstrip("/")

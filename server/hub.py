@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from config.agent import AgentConfig
-
 from config.identity import agent_slug
 
 logger = logging.getLogger(__name__)

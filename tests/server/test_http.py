@@ -6,8 +6,6 @@ import asyncio
 import gzip
 import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -17,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server import http
+from tests.server.sockets import listening, visiting
 
 
 async def echo(request: web.Request) -> web.Response:
@@ -37,30 +36,18 @@ async def base(request: web.Request) -> web.Response:
     return http.answer({"base": url, "client": http.client_address(request, trust_proxy=trusted)})
 
 
-@asynccontextmanager
-async def listening() -> AsyncIterator[http.Listener]:
+async def named(request: web.Request) -> web.Response:
+    return http.answer({"name": request.match_info["name"]})
+
+
+def app() -> web.Application:
     app = http.application()
     app.router.add_post("/webrtc/echo", echo)
     app.router.add_get("/webrtc/crash", crash)
     app.router.add_get("/webrtc/refuse", refuse)
     app.router.add_get("/base", base)
     app.router.add_get("/items/{name}", named)
-    listener = http.Listener(app)
-    await listener.start("127.0.0.1", 0)
-    try:
-        yield listener
-    finally:
-        await listener.close()
-
-
-async def named(request: web.Request) -> web.Response:
-    return http.answer({"name": request.match_info["name"]})
-
-
-@asynccontextmanager
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with listening() as listener, aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as session:
-        yield session
+    return app
 
 
 async def raw(port: int, data: bytes) -> bytes:
@@ -88,7 +75,7 @@ async def shape(response: aiohttp.ClientResponse) -> dict[str, Any]:
 
 
 async def test_a_refusal_has_the_one_shape_and_cors() -> None:
-    async with client() as session, session.get("/webrtc/refuse") as response:
+    async with visiting(app()) as session, session.get("/webrtc/refuse") as response:
         assert response.status == 403
         assert await shape(response) == {"detail": "Not for you", "error": "Not for you", "code": "NOT_FOR_YOU"}
         assert response.headers["Access-Control-Allow-Origin"] == "*"
@@ -108,7 +95,7 @@ async def test_a_refusal_has_the_one_shape_and_cors() -> None:
     ],
 )
 async def test_every_error_has_the_one_shape_and_cors(method: str, path: str, status: int, code: str) -> None:
-    async with client() as session, session.request(method, path) as response:
+    async with visiting(app()) as session, session.request(method, path) as response:
         assert response.status == status
         assert (await shape(response))["code"] == code
         assert response.headers["Access-Control-Allow-Origin"] == "*"
@@ -117,19 +104,19 @@ async def test_every_error_has_the_one_shape_and_cors(method: str, path: str, st
 
 
 async def test_a_crash_tells_the_client_nothing_and_the_log_no_query(caplog: pytest.LogCaptureFixture) -> None:
-    async with client() as session, session.get("/webrtc/crash?token=wrtc_inquery") as response:
+    async with visiting(app()) as session, session.get("/webrtc/crash?token=wrtc_inquery") as response:
         assert "secret" not in await response.text()
     assert "GET /webrtc/crash failed" in caplog.text
     assert "wrtc_inquery" not in caplog.text
 
 
 async def test_the_access_log_is_off_by_default_and_holds_no_query(caplog: pytest.LogCaptureFixture) -> None:
-    async with client() as session:
+    async with visiting(app()) as session:
         with caplog.at_level(logging.INFO):
             await (await session.get("/items/one?token=wrtc_x")).read()
         assert "/items/one" not in caplog.text
     with caplog.at_level(logging.DEBUG, "server.http"):
-        async with client() as session:
+        async with visiting(app()) as session:
             await (await session.get("/items/two?token=wrtc_x")).read()
     assert "GET /items/two 200" in caplog.text
     assert "wrtc_x" not in caplog.text
@@ -140,7 +127,7 @@ async def test_the_access_log_is_off_by_default_and_holds_no_query(caplog: pytes
 )
 async def test_preflight(path: str) -> None:
     headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
-    async with client() as session, session.options(path, headers=headers) as response:
+    async with visiting(app()) as session, session.options(path, headers=headers) as response:
         assert response.status == 204
         assert response.headers["Access-Control-Allow-Origin"] == "*"
         assert {"GET", "POST", "DELETE", "OPTIONS"} == set(response.headers["Access-Control-Allow-Methods"].split(", "))
@@ -150,7 +137,7 @@ async def test_preflight(path: str) -> None:
 
 
 async def test_no_cors_elsewhere() -> None:
-    async with client() as session:
+    async with visiting(app()) as session:
         async with session.get("/items/one") as response:
             assert "Access-Control-Allow-Origin" not in response.headers
         async with session.options("/items/one") as response:
@@ -160,7 +147,7 @@ async def test_no_cors_elsewhere() -> None:
 
 @pytest.mark.parametrize("path", ["//items/one", "/items//one", "///items///one", "//items/one?x=//y"])
 async def test_repeated_slashes_count_as_one(path: str) -> None:
-    async with listening() as listener:
+    async with listening(app()) as listener:
         head = await raw(listener.port, f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
         assert head.startswith(b"HTTP/1.1 200")
         assert b'{"name": "one"}' in head
@@ -184,7 +171,7 @@ async def test_repeated_slashes_count_as_one(path: str) -> None:
     ids=lambda value: repr(value[:20]) if isinstance(value, bytes) else str(value),
 )
 async def test_bodies(body: bytes, status: int) -> None:
-    async with client() as session, session.post("/webrtc/echo", data=body) as response:
+    async with visiting(app()) as session, session.post("/webrtc/echo", data=body) as response:
         assert response.status == status
         if status == 200:
             assert await response.json() == {"a": "é"}
@@ -195,7 +182,7 @@ async def test_bodies(body: bytes, status: int) -> None:
 async def test_a_compressed_body_is_bounded_by_its_real_size() -> None:
     bomb = gzip.compress(b'{"a": "' + b"x" * 20_000_000 + b'"}')
     assert len(bomb) < http.MAX_BODY
-    async with client() as session:
+    async with visiting(app()) as session:
         async with session.post("/webrtc/echo", data=bomb, headers={"Content-Encoding": "gzip"}) as response:
             assert response.status == 413
             await shape(response)
@@ -206,7 +193,7 @@ async def test_a_compressed_body_is_bounded_by_its_real_size() -> None:
 
 async def test_a_body_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
-    async with listening() as listener:
+    async with listening(app()) as listener:
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         writer.write(b"POST /webrtc/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
         line = await asyncio.wait_for(reader.readline(), 20)
@@ -216,7 +203,7 @@ async def test_a_body_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPat
 
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MAX_CONNECTIONS", 3)
-    async with listening() as listener:
+    async with listening(app()) as listener:
         kept = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(3)]
         assert await raw(listener.port, b"") == b""
         for _, writer in kept:
@@ -243,7 +230,7 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=lambda data: repr(data[:30]),
 )
 async def test_what_is_no_http_is_refused_without_a_traceback(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    async with listening() as listener:
+    async with listening(app()) as listener:
         got = await raw(listener.port, data)
         head, _, body = got.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.0 400")
@@ -255,7 +242,7 @@ async def test_what_is_no_http_is_refused_without_a_traceback(data: bytes, caplo
 
 @pytest.mark.parametrize("path", ["/webrtc/echo", "/nowhere"])
 async def test_an_expectation_that_nobody_can_meet(path: str) -> None:
-    async with listening() as listener:
+    async with listening(app()) as listener:
         request = f"POST {path} HTTP/1.1\r\nHost: a\r\nExpect: tea\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         got = await raw(listener.port, request.encode())
         assert got.startswith((b"HTTP/1.1 417", b"HTTP/1.1 404"))
@@ -276,13 +263,13 @@ async def test_an_expectation_that_nobody_can_meet(path: str) -> None:
     ],
 )
 async def test_base_url(query: dict[str, str], headers: dict[str, str], expected: str) -> None:
-    async with client() as session, session.get("/base", params=query, headers=headers) as response:
+    async with visiting(app()) as session, session.get("/base", params=query, headers=headers) as response:
         assert (await response.json())["base"] == expected
 
 
 @pytest.mark.parametrize("host", ["a b", "a/b", "a@b", "<script>", "a:b", "é"])
 async def test_a_host_that_cannot_be_one(host: str) -> None:
-    async with listening() as listener:
+    async with listening(app()) as listener:
         got = await raw(
             listener.port, b"GET /base HTTP/1.1\r\nHost: " + host.encode() + b"\r\nConnection: close\r\n\r\n"
         )
@@ -290,14 +277,14 @@ async def test_a_host_that_cannot_be_one(host: str) -> None:
 
 
 async def test_without_a_host_the_address_of_the_socket_counts() -> None:
-    async with listening() as listener:
+    async with listening(app()) as listener:
         got = await raw(listener.port, b"GET /base HTTP/1.0\r\n\r\n")
         assert json.loads(got.partition(b"\r\n\r\n")[2])["base"] == f"http://127.0.0.1:{listener.port}"
 
 
 async def test_the_client_address_comes_from_a_trusted_proxy_only() -> None:
     headers = {"X-Forwarded-For": "forged, 192.0.2.7"}
-    async with client() as session:
+    async with visiting(app()) as session:
         async with session.get("/base", params={"trusted": "1"}, headers=headers) as response:
             assert (await response.json())["client"] == "192.0.2.7"
         async with session.get("/base", headers=headers) as response:
@@ -305,7 +292,7 @@ async def test_the_client_address_comes_from_a_trusted_proxy_only() -> None:
 
 
 async def test_a_port_that_is_taken() -> None:
-    async with listening() as listener:
+    async with listening(app()) as listener:
         second = http.Listener(http.application())
         with pytest.raises(OSError, match="address already in use"):
             await second.start("127.0.0.1", listener.port)
@@ -328,17 +315,14 @@ HEADERS = st.dictionaries(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(method=METHODS, path=PATHS | KNOWN, query=st.text(max_size=20), headers=HEADERS, body=st.binary(max_size=60))
-def test_any_request_gets_an_http_answer(
+async def test_any_request_gets_an_http_answer(
     method: str, path: str, query: str, headers: dict[str, bytes], body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def run() -> bytes:
-        async with listening() as listener:
-            head = f"{method} {path}?{query} HTTP/1.1\r\nConnection: close\r\nContent-Length: {len(body)}\r\n".encode()
-            lines = b"".join(name.encode() + b": " + value + b"\r\n" for name, value in headers.items())
-            return await raw(listener.port, head + lines + b"\r\n" + body)
-
+    head = f"{method} {path}?{query} HTTP/1.1\r\nConnection: close\r\nContent-Length: {len(body)}\r\n".encode()
+    lines = b"".join(name.encode() + b": " + value + b"\r\n" for name, value in headers.items())
     caplog.clear()
-    got = asyncio.run(run())
+    async with listening(app()) as listener:
+        got = await raw(listener.port, head + lines + b"\r\n" + body)
     assert got.startswith(b"HTTP/1.") or not got
     tracebacks = [record for record in caplog.records if record.exc_info]
     assert all("/webrtc/crash failed" in record.getMessage() for record in tracebacks)

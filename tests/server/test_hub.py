@@ -1,0 +1,205 @@
+"""Seats, and how a server is emptied."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from server.hub import Hub, NoSeatError
+
+
+class Call:
+    """The little that a hub sees of a call."""
+
+    def __init__(self, name: str, *, deaf: bool = False) -> None:
+        self.id = name
+        self.reason: str | None = None
+        self.ended = asyncio.Event()
+        self.deaf = deaf
+
+    def hangup(self, reason: str) -> None:
+        self.reason = reason
+        if not self.deaf:
+            self.ended.set()
+
+    async def wait_ended(self) -> None:
+        await self.ended.wait()
+
+
+def enter(hub: Hub, name: str, *, deaf: bool = False) -> Call:
+    with hub.seat() as seat:
+        call = Call(name, deaf=deaf)
+        seat.take(call)
+    return call
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_seat_is_held_until_the_call_has_ended() -> None:
+    async with Hub([], max_calls=1) as hub:
+        call = enter(hub, "one")
+        assert hub.taken == 1
+        assert hub.calls == {"one": call}
+        with pytest.raises(NoSeatError) as refusal, hub.seat():
+            pass
+        assert not refusal.value.draining
+        call.ended.set()
+        await settle()
+        assert hub.taken == 0
+        assert hub.calls == {}
+        enter(hub, "two")
+
+
+async def test_a_failed_offer_frees_its_seat() -> None:
+    async with Hub([], max_calls=1) as hub:
+        for _ in range(10):
+            with pytest.raises(ValueError, match="no"), hub.seat():
+                raise ValueError("no")
+        assert hub.taken == 0
+
+
+async def test_a_call_that_fails_frees_its_seat() -> None:
+    class Broken(Call):
+        async def wait_ended(self) -> None:
+            raise RuntimeError("broken")
+
+    async with Hub([], max_calls=1) as hub:
+        with hub.seat() as seat:
+            seat.take(Broken("one"))
+        await settle()
+        assert hub.taken == 0
+
+
+async def test_drain_waits_for_the_calls_and_lets_nobody_in() -> None:
+    async with Hub([], max_calls=5) as hub:
+        call = enter(hub, "one")
+        drain = asyncio.create_task(hub.drain(60))
+        await settle()
+        with pytest.raises(NoSeatError) as refusal:
+            hub.refuse()
+        assert refusal.value.draining
+        assert not drain.done()
+        call.ended.set()
+        await asyncio.wait_for(drain, 10)
+        assert call.reason is None
+
+
+async def test_drain_hangs_up_what_is_left_when_the_time_is_over() -> None:
+    async with Hub([], max_calls=5) as hub:
+        calls = [enter(hub, "one"), enter(hub, "two")]
+        await asyncio.wait_for(hub.drain(0.01), 10)
+        assert [call.reason for call in calls] == ["server_shutdown", "server_shutdown"]
+        assert hub.taken == 0
+
+
+async def test_an_offer_let_in_before_the_drain_keeps_its_call() -> None:
+    async with Hub([], max_calls=5) as hub:
+        with hub.seat() as seat:
+            drain = asyncio.create_task(hub.drain(60))
+            await settle()
+            call = Call("late")
+            seat.take(call)
+        await settle()
+        assert not drain.done()
+        assert call.reason is None
+        call.ended.set()
+        await asyncio.wait_for(drain, 10)
+
+
+async def test_an_offer_that_outlives_the_drain_is_hung_up() -> None:
+    async with Hub([], max_calls=5) as hub:
+        with hub.seat() as seat:
+            drain = asyncio.create_task(hub.drain(0))
+            await settle()
+            call = Call("late")
+            seat.take(call)
+        await asyncio.wait_for(drain, 10)
+        assert call.reason == "server_shutdown"
+
+
+async def test_leaving_hangs_up_and_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.hub.GOODBYE_SECONDS", 0.05)
+    async with Hub([], max_calls=5) as hub:
+        deaf = enter(hub, "deaf", deaf=True)
+    assert deaf.reason == "server_shutdown"
+    assert hub.taken == 0
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("seat of")]
+
+
+async def test_second_signal_while_draining() -> None:
+    async with Hub([], max_calls=5) as hub:
+        call = enter(hub, "one")
+        drain = asyncio.create_task(hub.drain(600))
+        await settle()
+        started = time.monotonic()
+        await hub.hang_up_all()
+        await asyncio.wait_for(drain, 10)
+        assert time.monotonic() - started < 60
+        assert call.reason == "server_shutdown"
+
+
+class Seats(RuleBasedStateMachine):
+    """Whatever offers and calls do, the seats are the calls and offers that are there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.hub = Hub([], max_calls=3)
+        self.live: list[Call] = []
+        self.count = 0
+
+    def run(self, step: object) -> None:
+        async def inside() -> None:
+            if callable(step):
+                step()
+            await settle()
+
+        self.loop.run_until_complete(inside())
+
+    @rule(fails=st.booleans())
+    def offer(self, fails: bool) -> None:
+        def step() -> None:
+            self.count += 1
+            full = len(self.live) == 3
+            try:
+                with self.hub.seat() as seat:
+                    assert not full
+                    if fails:
+                        raise ValueError
+                    call = Call(str(self.count))
+                    seat.take(call)
+                    self.live.append(call)
+            except NoSeatError:
+                assert full
+            except ValueError:
+                pass
+
+        self.run(step)
+
+    @rule(which=st.integers(0, 2))
+    def end(self, which: int) -> None:
+        if which < len(self.live):
+            call = self.live.pop(which)
+            self.run(call.ended.set)
+
+    @invariant()
+    def seats_are_calls(self) -> None:
+        assert self.hub.taken == len(self.live)
+        assert set(self.hub.calls) == {call.id for call in self.live}
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(self.hub.__aexit__())
+        assert self.hub.taken == 0
+        self.loop.close()
+
+
+TestSeats = Seats.TestCase
+TestSeats.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
