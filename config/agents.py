@@ -1,0 +1,30 @@
+"""The agents that a server has of its own: those shipped with it and those declared in its configuration file."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+
+from config.agent import AgentConfig
+from config.settings import Settings
+
+
+def load_agents(settings: Settings) -> list[AgentConfig]:
+    """Shipped agents first; a declared one replaces a shipped one of the same name."""
+    agents = {agent.id: agent for agent in (*_shipped(settings), *settings.agents)}
+    return list(agents.values())
+
+
+def _shipped(settings: Settings) -> list[AgentConfig]:
+    agents = []
+    for file in sorted(files("config").joinpath("shipped").iterdir(), key=lambda file: file.name):
+        if not file.name.endswith(".toml"):
+            continue
+        agent, problems = AgentConfig.parse(file.name.removesuffix(".toml"), tomllib.loads(file.read_text("utf-8")))
+        if problems:
+            raise ValueError(f"{file.name}: {problems[0]}")
+        # Their pattern names this machine. Once others can reach the server, anyone can claim that origin.
+        if not settings.loopback or settings.trust_proxy:
+            agent = agent.model_copy(update={"allowed_origins": ()})
+        agents.append(agent)
+    return agents

@@ -1,0 +1,315 @@
+"""The server's settings: one typed object from flags, environment, a TOML file and defaults, in this order."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from config.agent import AgentConfig
+from config.identity import PUBLISHABLE_PREFIX, agent_slug, split_api_key
+from config.problem import SettingsError, did_you_mean, problems_of, shown
+
+PREFIX = "VOICE_"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+MAX_FILE = 1 << 20
+
+
+def _listed(value: object) -> object:
+    """Environment and flags write a list with commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _address(value: str) -> str:
+    expected = ValueError("expected IPv4 or IPv6 addresses, not the wildcard")
+    try:
+        address = ip_address(value)
+    except ValueError:
+        raise expected from None
+    if address.is_unspecified:
+        raise expected
+    return str(address)
+
+
+def _web_url(value: str) -> str:
+    parts = _url(value, ("http", "https"))
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("expected an address without user, query and fragment")
+    return value.rstrip("/")
+
+
+def _turn_url(value: str) -> str:
+    if not value.lower().startswith(("turn:", "turns:", "stun:", "stuns:")):
+        raise ValueError("expected addresses such as turn:turn.example.org:3478?transport=udp")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    _url(value.get_secret_value(), ("redis", "rediss", "unix"))
+    return value
+
+
+def _url(value: str, schemes: tuple[str, ...]) -> Any:
+    expected = ValueError(f"expected an address that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018  a bad port shows only when it is read
+    except ValueError:
+        raise expected from None
+    if parts.scheme not in schemes or not (parts.hostname or (parts.scheme == "unix" and parts.path)):
+        raise expected
+    return parts
+
+
+def _signing_secret(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value().encode()) < 32:
+        raise ValueError("expected at least 32 characters")
+    return value
+
+
+def _api_key(value: SecretStr) -> SecretStr:
+    org, key = split_api_key(value.get_secret_value())
+    if key.startswith(PUBLISHABLE_PREFIX):
+        raise ValueError(f"{PUBLISHABLE_PREFIX}… is no secret key; expected keys, or org:key")
+    if len(key) < 8 or not key.isascii() or any(c.isspace() for c in key) or not org or org != agent_slug(org):
+        raise ValueError("expected keys of at least 8 characters, or org:key with an org in lower case")
+    return value
+
+
+def _folder(value: Path) -> Path:
+    return value.expanduser().absolute()
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Address = Annotated[str, AfterValidator(_address)]
+WebUrl = Annotated[str, AfterValidator(_web_url)]
+TurnUrl = Annotated[str, AfterValidator(_turn_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
+Folder = Annotated[Path, AfterValidator(_folder)]
+Listed = BeforeValidator(_listed)
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class SettingRow(NamedTuple):
+    """One line of ``Settings.describe``."""
+
+    name: str
+    value: str
+    source: Literal["flag", "environment", "file", "default"]
+
+
+class Settings(BaseSettings):
+    """What the operator decides.
+
+    ``Settings(port=0)`` takes only what it is given; ``Settings.load`` also reads the environment (``VOICE_PORT``) and
+    a TOML file (``port = 8080``).
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", enable_decoding=False, env_ignore_empty=True
+    )
+
+    host: Name = Field("127.0.0.1", description="Address to which HTTP is bound.")
+    port: Port = Field(8080, description="TCP port of HTTP; 0 takes a free one.")
+    udp_port: Port = Field(40000, description="UDP port of all media; 0 takes a free one.")
+    udp_addresses: Annotated[tuple[Address, ...], Listed] = Field(
+        (), description="Local addresses that carry media; none: those of this machine's interfaces."
+    )
+    public_ip: Annotated[tuple[Address, ...], Listed] = Field(
+        (), description="Addresses to announce instead of the local ones, in front of a 1:1 NAT or a container."
+    )
+    public_url: WebUrl | None = Field(
+        None, description="Base address under which clients reach this server; none: that of each request."
+    )
+    trust_proxy: bool = Field(False, description="Believe X-Forwarded-* headers: only behind a proxy that sets them.")
+
+    api_keys: Annotated[tuple[ApiKey, ...], Listed] = Field(
+        (), description="Secret keys of backends, each `key` or `org:key`; none: one is made and kept in data_dir."
+    )
+    secret: Annotated[SecretStr, AfterValidator(_signing_secret)] | None = Field(
+        None, description="Signs tokens, at least 32 characters; none: one is made and kept in data_dir."
+    )
+    token_ttl: Annotated[int, Field(ge=5, le=3600)] = Field(60, description="Life of a voice or chat token, seconds.")
+    allow_any_origin: bool = Field(False, description='Accept "*" among the allowed_origins of an agent.')
+    redis_url: RedisUrl | None = Field(None, description="Redis that holds what several processes share; none: memory.")
+
+    turn_urls: Annotated[tuple[TurnUrl, ...], Listed] = Field((), description="TURN servers for browsers.")
+    turn_secret: Annotated[SecretStr, Field(min_length=1)] | None = Field(
+        None, description="Secret shared with the TURN servers, for time-limited credentials."
+    )
+    turn_ttl: Annotated[int, Field(ge=60, le=86400)] = Field(3600, description="Life of TURN credentials, seconds.")
+
+    data_dir: Folder = Field(
+        default_factory=lambda: platformdirs.user_data_path("voice-server", appauthor=False),
+        description="Folder of what the server keeps: the secret and the key that it made.",
+    )
+    models_dir: Folder = Field(
+        default_factory=lambda: platformdirs.user_cache_path("voice-server", appauthor=False) / "models",
+        description="Folder of the model files.",
+    )
+    stt: Name = Field("moonshine", description="Speech-to-text engine of agents that name none, or none that is here.")
+    llm: Name = Field("local", description="Language model engine, likewise.")
+    tts: Name = Field("hibari", description="Text-to-speech engine, likewise.")
+    default_voice: Name = Field("heart", description="Voice of agents that name none, or none that is here.")
+
+    max_calls: Annotated[int, Field(ge=1, le=100_000)] = Field(50, description="Calls at the same time.")
+    drain_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
+        30.0, description="How long running calls may go on after SIGTERM, seconds."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    agents: tuple[InstanceOf[AgentConfig], ...] = Field(
+        (), description="Agents declared in the file as [agents.NAME], with the keys that a backend would send."
+    )
+
+    _sources: dict[str, Literal["flag", "environment", "file"]] = PrivateAttr(default_factory=dict)
+
+    @field_validator("turn_secret")
+    @classmethod
+    def _turn_needs_a_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None and any(url.lower().startswith("turn") for url in info.data.get("turn_urls", ())):
+            raise ValueError("required by a turn: address in turn_urls")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The other sources are read by ``load``, which knows for each value where it came from.
+        return (init_settings,)
+
+    @classmethod
+    def load(cls, config_file: Path | None = None, **flags: Any) -> Settings:
+        """Read all sources. A flag that is ``None`` was not given; the file may also be named by ``VOICE_CONFIG``.
+
+        Raises ``SettingsError`` with every problem at once: the key as it was written, the value, what was expected.
+        """
+        problems = _unknown_variables(cls)
+        if config_file is None and (named := os.environ.get(CONFIG_VARIABLE)):
+            config_file = Path(named)
+        written = _read_file(config_file, problems) if config_file else {}
+        agents = _declared(written.pop("agents", {}), config_file, problems)
+        for name in sorted(set(written) - set(cls.model_fields)):
+            problems.append(f"{name} in {config_file}: unknown key{did_you_mean(name, cls.model_fields)}")
+            del written[name]
+        environment = EnvSettingsSource(cls)()
+        environment.pop("agents", None)
+        given = {name: value for name, value in flags.items() if value is not None}
+        values: dict[str, Any] = {"agents": agents, **written, **environment, **given}
+        sources: dict[str, Literal["flag", "environment", "file"]] = {
+            **dict.fromkeys(written, "file"),
+            **dict.fromkeys(environment, "environment"),
+            **dict.fromkeys(given, "flag"),
+        }
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            raise SettingsError(problems + _in_words(error, sources, config_file)) from None
+        if problems:
+            raise SettingsError(problems)
+        settings._sources.update(sources)
+        return settings
+
+    @property
+    def loopback(self) -> bool:
+        """Whether HTTP can be reached from this machine only."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    def describe(self) -> list[SettingRow]:
+        """Every setting, its value (secrets are hidden) and where it comes from."""
+        return [
+            SettingRow(name, self._shown(name), self._sources.get(name, "default")) for name in type(self).model_fields
+        ]
+
+    def _shown(self, name: str) -> str:
+        value = getattr(self, name)
+        if name == "agents":
+            return ", ".join(agent.id for agent in value)
+        if isinstance(value, tuple):
+            return ", ".join(str(item) for item in value)
+        return "" if value is None else str(value)
+
+
+def _unknown_variables(cls: type[Settings]) -> list[str]:
+    known = {f"{PREFIX}{name}".upper() for name in cls.model_fields if name != "agents"} | {CONFIG_VARIABLE}
+    found = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return [f"{name}: unknown variable{did_you_mean(name.upper(), known)}" for name in found]
+
+
+def _read_file(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_FILE + 1)
+        if len(text) > MAX_FILE:
+            raise ValueError(f"is larger than {MAX_FILE} bytes")
+        return tomllib.loads(text.decode())
+    except OSError as error:
+        problems.append(f"{path}: cannot be read: {error.strerror}")
+    except (ValueError, RecursionError) as error:
+        problems.append(f"{path}: is no TOML file: {error}")
+    return {}
+
+
+def _declared(tables: object, path: Path | None, problems: list[str]) -> tuple[AgentConfig, ...]:
+    """The agents of ``[agents.NAME]``. What a backend is merely told of stops the start here."""
+    if not isinstance(tables, Mapping):
+        problems.append(f"agents in {path}: expected tables [agents.NAME]")
+        return ()
+    agents: dict[str, AgentConfig] = {}
+    for name, table in tables.items():
+        agent, found = AgentConfig.parse(name, table)
+        where = f"agents.{name}"
+        for problem in found:
+            place = f"{where}.{problem.key}" if problem.key else where
+            if problem.kind == "unknown":  # its value may be a secret in the wrong place
+                problems.append(f"{place} in {path}: unknown key{did_you_mean(problem.key, AgentConfig.model_fields)}")
+            else:
+                problems.append(f"{place} = {shown(problem.value)} in {path}: {problem.text}")
+        if not agent.id or agent.id in agents:
+            problems.append(f"{where} in {path}: expected a name with letters or digits that no other agent has")
+        agents[agent.id] = agent
+    return tuple(agents.values())
+
+
+def _in_words(error: ValidationError, sources: Mapping[str, str], path: Path | None) -> list[str]:
+    """One line for each error: the key as its source writes it, the value unless it is a secret, what was expected."""
+    lines = []
+    for place, problem in problems_of(error):
+        name = str(place[0]) if place else ""
+        written = {
+            "flag": f"--{name.replace('_', '-')}",
+            "environment": f"{PREFIX}{name.upper()}",
+            "file": f"{problem.key} in {path}",
+        }.get(sources.get(name, ""), name)
+        field = Settings.model_fields.get(name)
+        hidden = field is None or "SecretStr" in str(field.annotation)
+        value = "" if hidden else f" = {shown(problem.value)}"
+        lines.append(f"{written}{value}: {problem.text}")
+    return lines
