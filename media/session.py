@@ -1,0 +1,241 @@
+"""One browser: its path, its keys, its ear and mouth, its DataChannel, from the answer to the last packet."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiortc.rtcdtlstransport import RTCCertificate
+
+from media import rtcp, sdp
+from media.audio import LineObserver
+from media.channel import EventChannel
+from media.clock import Clock
+from media.ice import IceLite
+from media.ortc import DtlsPeer, fingerprint
+from media.playout import Playout
+from media.receiver import Receiver, ReceiverStats
+from media.sender import Sender
+from media.udp import Path
+from media.vad import WebRtcVad
+
+logger = logging.getLogger(__name__)
+
+CONNECT_LIMIT = 30.0
+"""An answer that nobody follows up is forgotten after this time, s."""
+
+GONE_TALKING = 5.0
+"""Silence on the wire that means the browser is gone, once RTP was flowing, s. DTX packets and consent checks count."""
+
+GONE_IDLE = 15.0
+"""The same for a browser that never sent RTP: its consent checks may be more than 5 s apart."""
+
+REPORT_INTERVAL = 1.0
+"""Between two RTCP reports, s. Browsers add FEC only when they are told of loss."""
+
+
+class State(enum.Enum):
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What all sessions of the process share."""
+
+    clock: Clock
+    ice: IceLite
+    certificate: RTCCertificate
+    handshakes: asyncio.Semaphore
+    """Slots for DTLS handshakes."""
+
+
+@dataclass(slots=True)
+class SessionStats:
+    """Counts since the session began; ``round_trip`` in s and ``far_loss`` (0 to 1) from the browser's last report."""
+
+    receiver: ReceiverStats
+    packets_in: int = 0
+    packets_out: int = 0
+    rejected: int = 0
+    """SRTP and SRTCP that were forged, replayed or early, and DTLS over the bound."""
+    round_trip: float | None = None
+    far_loss: float = 0.0
+
+
+class Session:
+    """A media session. Owned by the engine's registry until ``on_closed``; everything happens on the event loop."""
+
+    def __init__(
+        self,
+        host: Host,
+        offer: sdp.Offer,
+        observer: LineObserver,
+        *,
+        candidates: Sequence[tuple[str, int]],
+        on_released: Callable[[Session], None],
+    ) -> None:
+        """``candidates`` are announced best first. ``on_released`` comes just before the observer's ``on_closed``."""
+        loop = asyncio.get_running_loop()
+        self.id = secrets.token_hex(8)
+        self.playout = Playout()
+        self._host = host
+        self._offer = offer
+        self._observer = observer
+        self._on_released = on_released
+        self._loop = loop
+        self._state = State.CONNECTING
+        self._started = self._next_report = loop.time()
+        self._ended: asyncio.Future[str] = loop.create_future()
+        ssrc = secrets.randbits(32)
+        self._receiver = Receiver(payload_type=offer.payload_type, vad=WebRtcVad())
+        self.stats = SessionStats(self._receiver.stats)
+        self._sender = Sender(self.playout, payload_type=offer.payload_type, ssrc=ssrc)
+        self._channel = EventChannel(
+            max_size=offer.max_message_size, on_open=self._open_channel, on_message=self._hear_message
+        )
+        self._ice = host.ice.create(self)
+        self._peer = DtlsPeer(
+            host.certificate,
+            send=self._ice.send,
+            on_channel=self._channel.attach,
+            on_heard=self._heard,
+            on_lost=lambda broken: self._end("failed" if broken else "disconnected"),
+        )
+        local = sdp.LocalTransport(
+            ufrag=self._ice.ufrag,
+            password=self._ice.password,
+            fingerprint=fingerprint(host.certificate),
+            candidates=candidates,
+            ssrc=ssrc,
+            cname=self.id,
+        )
+        self.answer = sdp.build_answer(offer, local)
+        """The SDP for the browser."""
+        host.clock.add(self.tick)
+        self._task = asyncio.create_task(self._run(), name=f"media session {self.id}")
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def send(self, text: str) -> bool:
+        """Send a text message; before the DataChannel opens it is kept. ``False`` when it was dropped."""
+        return self._state is not State.CLOSED and self._channel.send(text)
+
+    async def close(self) -> None:
+        """Say good-bye to the browser and release everything. When it returns, ``on_closed`` has been called."""
+        self._end("closed")
+        await asyncio.shield(self._task)
+
+    def receive(self, data: bytes, path: Path, now: float) -> None:
+        """One DTLS, SRTP or SRTCP datagram from a validated path (``media.udp.PathOwner``)."""
+        if data[0] < 64:
+            if not self._peer.receive(data):
+                self.stats.rejected += 1
+            return
+        is_rtcp = len(data) > 1 and 192 <= data[1] < 224  # RFC 5761 section 4
+        plain = self._peer.unprotect_rtcp(data) if is_rtcp else self._peer.unprotect(data)
+        if plain is None or self._state is not State.CONNECTED:
+            self.stats.rejected += 1
+            return
+        self._ice.authenticated(path, now)
+        if is_rtcp:
+            self._hear_reports(plain, now)
+        else:
+            self.stats.packets_in += 1
+            self._receiver.receive(plain, now)
+
+    def tick(self, now: float) -> None:
+        """20 ms of the call: deliver what was heard, send what is due, notice who is gone."""
+        try:
+            if self._state is State.CONNECTED:
+                self._move_audio(now)
+                if now >= self._next_report:
+                    self._report(now)
+            self._check_liveness(now)
+        except Exception:  # a fault in one call must not reach another
+            logger.exception("media session %s failed", self.id)
+            self._end("failed")
+
+    def _move_audio(self, now: float) -> None:
+        for frame in self._receiver.tick(now):
+            self._observer.on_audio(frame)
+        before = self.playout.played
+        for packet in self._sender.tick(now):
+            if self._offer.sends and self._ice.send(self._peer.protect(packet)):
+                self.stats.packets_out += 1
+        if self.playout.played != before:
+            self._observer.on_played(self.playout.played)
+
+    def _report(self, now: float) -> None:
+        self._next_report = now + REPORT_INTERVAL
+        report = rtcp.build_report(self._sender, self._receiver, now=now, cname=self.id)
+        self._ice.send(self._peer.protect_rtcp(report))
+
+    def _check_liveness(self, now: float) -> None:
+        if self._state is State.CONNECTING:
+            if now - self._started > CONNECT_LIMIT:
+                self._end("timeout")
+        elif self._state is State.CONNECTED:
+            limit = GONE_TALKING if self.stats.packets_in else GONE_IDLE
+            if now - (self._ice.heard or self._started) > limit:
+                self._end("disconnected")
+
+    def _hear_reports(self, data: bytes, now: float) -> None:
+        for fact in rtcp.parse(data):
+            if isinstance(fact, rtcp.SenderReport):
+                self._receiver.on_sender_report(fact, now)
+            elif isinstance(fact, rtcp.ReportBlock) and fact.ssrc == self._sender.ssrc:
+                self.stats.far_loss = fact.fraction_lost
+                self.stats.round_trip = rtcp.round_trip(fact, now)
+                self._sender.on_receiver_report(fact.fraction_lost)
+
+    def _open_channel(self) -> None:
+        if self._state is State.CONNECTED:
+            self._observer.on_channel_open()
+
+    def _hear_message(self, text: str) -> None:
+        if self._state is State.CONNECTED:
+            self._observer.on_message(text)
+
+    def _heard(self) -> None:
+        self._ice.heard = self._loop.time()
+
+    def _end(self, reason: str) -> None:
+        """The session is over: nothing more is heard or sent, and ``_run`` releases what it holds."""
+        if not self._ended.done():
+            self._state = State.CLOSED
+            self._ended.set_result(reason)
+
+    async def _run(self) -> None:
+        """The life of the session."""
+        handshake = asyncio.create_task(self._peer.handshake(self._offer.fingerprints, self._host.handshakes))
+        either: list[asyncio.Future[Any]] = [handshake, self._ended]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not self._ended.done():
+                await self._connected() if handshake.result() else self._end("failed")
+            await self._ended
+        finally:
+            self._end("failed")  # only if this task was cancelled
+            handshake.cancel()
+            await asyncio.gather(handshake, return_exceptions=True)
+            self._host.clock.remove(self.tick)
+            await self._peer.close()
+            self._ice.close()
+            self._on_released(self)
+            self._observer.on_closed(self._ended.result())
+
+    async def _connected(self) -> None:
+        self._state = State.CONNECTED
+        self._heard()
+        self._observer.on_connected()
+        if self._offer.data is not None:
+            await self._peer.start_sctp(self._offer.sctp_port, self._offer.max_message_size)
