@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 MAX_CLAUSE = 240
 """Longest clause, characters. Bounds what a speech engine is asked for at once, and so how long it stays silent."""
@@ -17,11 +17,12 @@ _SENTENCE_END = re.compile(rf"[.!?…。！？]+(?P<closers>[{_CLOSERS}]*)$")
 _PAUSE = re.compile(rf"[,;:][{_CLOSERS}]*$|^[—–-]$")
 _LIST_NUMBER = re.compile(r"\d{1,3}[.)]$")
 _DOTTED = re.compile(r"(?:[^\W\d_]\.)+$")  # p.m.  e.g.  U.S.  J.
-_ABBREVIATIONS = frozenset(
-    "dr mr mrs ms prof rev gen capt lt sgt jr sr sra st mt ft vs etc approx dept inc ltd co corp ave blvd rd "
-    "jan feb apr jun jul aug sep sept oct nov dec ud uds núm pág".split()
+_ABBREVIATION = re.compile(
+    r"(dr|mrs?|ms|prof|rev|gen|capt|lt|sgt|[js]r|sra|st|mt|ft|vs|etc|approx|dept|inc|ltd|corp?|co|ave|blvd|rd"
+    r"|jan|feb|apr|jun|jul|aug|sept?|oct|nov|dec|uds?|núm|pág)\.$",
+    re.IGNORECASE,
 )
-_ABBREVIATIONS_BEFORE_DIGITS = frozenset("no nos fig vol pp tel ext art mar max min".split())  # else words of their own
+_ABBREVIATION_BEFORE_DIGIT = re.compile(r"(nos?|fig|vol|pp|tel|ext|art|mar|max|min)\.$", re.IGNORECASE)  # else a word
 
 
 class ClauseSplitter:
@@ -115,10 +116,9 @@ class ClauseSplitter:
 def _abbreviates(word: str, following: str) -> bool:
     """Whether the full stop of ``word`` belongs to the word. In doubt yes: a late cut costs less than a wrong one."""
     word = word.lstrip("\"'“‘«([*_")
-    stem = word[:-1].lower()
-    if stem in _ABBREVIATIONS_BEFORE_DIGITS:
+    if _ABBREVIATION_BEFORE_DIGIT.match(word):
         return following.isdigit()
-    return stem in _ABBREVIATIONS or bool(_DOTTED.match(word))
+    return bool(_ABBREVIATION.match(word) or _DOTTED.match(word))
 
 
 def _quoting(words: list[str]) -> bool:
@@ -131,7 +131,7 @@ def _in_brackets(words: list[str]) -> bool:
     return text.count("(") > text.count(")") or text.count("[") > text.count("]")
 
 
-async def clauses(deltas: AsyncIterator[str]) -> AsyncIterator[str]:
+async def clauses(deltas: AsyncIterator[str]) -> AsyncGenerator[str, None]:
     """The clauses of a stream of text, each as soon as it is complete. Closing this closes ``deltas``."""
     splitter = ClauseSplitter()
     try:
