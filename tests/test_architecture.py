@@ -21,7 +21,7 @@ ARROWS = {
 }
 # Only these files may know a library whose private parts or whose place in the house is fixed.
 ROOMS = {
-    "aioice": ("media/",),
+    "aioice": ("media/", "server/peer.py"),
     "aiortc": ("media/", "server/peer.py"),
     "aiohttp": ("server/", "pipeline/stt/", "pipeline/llm/", "pipeline/tts/"),
     "pylibsrtp": ("media/",),
