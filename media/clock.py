@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 
 from media.audio import FRAME_MS
@@ -18,6 +19,7 @@ PERIOD = FRAME_MS / 1000
 SLOTS = 4
 """Parts of the period over which the sessions are spread, so that they do not all work and send at the same moment."""
 
+_WIDTH = PERIOD / SLOTS
 _BUCKET_MS = 0.25
 _BUCKETS = 400  # up to 100 ms
 
@@ -88,8 +90,7 @@ class Clock:
         if any(tick in slot for slot in self._slots):
             raise ValueError("this tick is already on the clock")
         min(self._slots, key=len)[tick] = None
-        if self._origin is not None:
-            self._arm()
+        self._wake()
 
     def remove(self, tick: Tick) -> None:
         """Do not call ``tick`` any more; nothing happens when it is not there."""
@@ -100,7 +101,7 @@ class Clock:
         """Begin to tick on the running loop."""
         if self._origin is None:
             self._origin = asyncio.get_running_loop().time()
-            self._arm()
+            self._wake()
 
     async def close(self) -> None:
         """Stop and forget all ticks."""
@@ -111,29 +112,29 @@ class Clock:
             self._handle.cancel()
             self._handle = None
 
-    def _arm(self) -> None:
-        """Set the timer to the next slot that somebody listens in."""
-        if self._handle or self._origin is None or not any(self._slots):
-            return
-        loop = asyncio.get_running_loop()
-        width = PERIOD / SLOTS
-        missed = loop.time() - (self._origin + self._next * width)
-        if missed > PERIOD:
-            self._next += int(missed / PERIOD) * SLOTS
-        while not self._slots[self._next % SLOTS]:
-            self._next += 1
-        self._handle = loop.call_at(self._origin + self._next * width, self._fire)
+    def _wake(self) -> None:
+        """Leave the sleep that begins when nobody listens, at the next slot to come."""
+        if self._origin is not None and not self._handle:
+            elapsed = asyncio.get_running_loop().time() - self._origin
+            self._next = math.ceil(elapsed / _WIDTH)
+            self._arm(self._origin)
 
-    def _fire(self) -> None:
-        if self._origin is None:
-            return
+    def _arm(self, origin: float) -> None:
+        """Set the timer to the next slot that somebody listens in."""
         self._handle = None
+        if any(self._slots):
+            while not self._slots[self._next % SLOTS]:
+                self._next += 1
+            self._handle = asyncio.get_running_loop().call_at(origin + self._next * _WIDTH, self._fire, origin)
+
+    def _fire(self, origin: float) -> None:
         loop = asyncio.get_running_loop()
         slot = self._slots[self._next % SLOTS]
-        late = loop.time() - (self._origin + self._next * PERIOD / SLOTS)
+        late = loop.time() - (origin + self._next * _WIDTH)
+        missed = max(0, int(late / PERIOD))
         self.lateness.record(late)
-        self.lateness.slipped += int(late / PERIOD)
-        self._next += 1
+        self.lateness.slipped += missed
+        self._next += missed * SLOTS + 1
         for tick in tuple(slot):
             if tick not in slot:  # removed by one before it
                 continue
@@ -142,4 +143,5 @@ class Clock:
             except Exception:
                 logger.exception("a tick failed and was taken off the media clock")
                 slot.pop(tick, None)
-        self._arm()
+        if self._origin is not None:  # a tick may close the clock
+            self._arm(origin)

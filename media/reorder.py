@@ -76,6 +76,7 @@ class ReorderBuffer:
         self._arrived = 0.0  # when the last packet came
         self._idle_from: int | None = None  # position when the buffer ran empty after that
         self._late_since: float | None = None
+        self._is_dtx = False  # the last packet that left announced silence
         self._credit = _BURST * CLOCK_RATE
         self._popped = 0.0
 
@@ -93,7 +94,7 @@ class ReorderBuffer:
         timestamp = unwrap(timestamp, newest_timestamp, TIMESTAMP_MODULUS)
         self._arrived = now
         self._idle_from = None
-        is_new = sequence > newest_sequence
+        is_new = sequence > newest_sequence or timestamp > newest_timestamp
         if is_new:
             if timestamp <= newest_timestamp:  # time never goes back in one stream: the sender's clock was set anew
                 self._move(sequence, timestamp)
@@ -106,7 +107,7 @@ class ReorderBuffer:
     def pop(self, now: float) -> list[Piece]:
         """Everything whose time has come."""
         pieces: list[Piece] = []
-        if not self._started and not self._held:
+        if not self._started:
             return pieces
         self._credit = min(_BURST * CLOCK_RATE, self._credit + (now - self._popped) * _RATE * CLOCK_RATE)
         self._popped = now
@@ -125,6 +126,7 @@ class ReorderBuffer:
             skip = self._position - timestamp
             self._emit(Piece(Kind.PACKET, packet.samples - skip, packet.payload, skip), pieces)
             self._sequence = packet.sequence + 1
+            self._is_dtx = len(packet.payload) <= 2
         self._fill_stall(now, pieces)
         return pieces
 
@@ -147,6 +149,7 @@ class ReorderBuffer:
         if self._late_since is None:
             self._late_since = now
         if now - self._late_since < LATE_WAIT:
+            self._sequence = max(self._sequence, sequence + 1)  # it is not missing
             return Verdict.LATE
         self._move(sequence, timestamp)
         return self._hold(sequence, timestamp, payload, samples, now)
@@ -176,7 +179,7 @@ class ReorderBuffer:
         due = self._idle_from + int((now - self._arrived - STALL_WAIT) * CLOCK_RATE) - self._position
         due = min(due, int(self._credit)) // TICK_SAMPLES * TICK_SAMPLES
         if due > 0:
-            self._emit(Piece(Kind.LOST, due), pieces)
+            self._emit(Piece(Kind.SILENCE if self._is_dtx else Kind.LOST, due), pieces)
 
     def _emit(self, piece: Piece, pieces: list[Piece]) -> None:
         pieces.append(piece)
