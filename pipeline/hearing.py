@@ -1,0 +1,295 @@
+"""What the user says: frames through the turn detector and the recogniser to turns and their events.
+
+Order of a turn's events, protocol 3.10: ``speech.started``, ``user.speaking``…, ``user.message``, ``speech.ended``,
+``turn.end``. Noise ends with ``speech.ended`` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from media.audio import AudioFrame
+from pipeline.engine import EngineError
+from pipeline.events import CallError, Event, SpeechEnded, SpeechStarted, TurnEnd, UserMessage, UserSpeaking
+from pipeline.recognition import Recognition
+from pipeline.stt import SpeechToText, Transcript
+from pipeline.turn import (
+    FRAME,
+    BotState,
+    Decision,
+    Dismiss,
+    End,
+    Listen,
+    Pause,
+    Resume,
+    Start,
+    State,
+    TurnDetector,
+    Voice,
+    Words,
+)
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A turn of the user. One that is continued keeps its id and its texts and gets a new message id.
+
+    Times are those of the loop's clock, s.
+    """
+
+    id: int
+    message_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    continued: bool = False
+    """Its earlier text was given to the bot already and is replaced by the joined one."""
+    texts: list[str] = field(default_factory=list)
+    typed: list[str] = field(default_factory=list)
+    """Texts that were typed while it was spoken; they stand behind."""
+    partial: str = ""
+    confidence: float = 1.0
+    language: str | None = None
+    open: bool = True
+    """Its message was not published yet."""
+    began: float | None = None
+    """When the speech that ``speech.started`` told of began; ``None`` outside of speech."""
+    silent_since: float = 0.0
+    decided: float = 0.0
+    final: float = 0.0
+    failed: bool = False
+
+    @property
+    def text(self) -> str:
+        return " ".join(filter(None, (*self.texts, self.partial, *self.typed)))
+
+
+class Interlocutor(Protocol):
+    """The bot's side of the call, as hearing sees it."""
+
+    def bot_state(self) -> BotState: ...
+
+    def on_user_active(self) -> None:
+        """The user began to speak, or typed."""
+
+    def on_interruption(self, *, continued: bool) -> None:
+        """The bot must be silent at once; ``continued``: and its answer never was."""
+
+    def on_turn(self, turn: Turn) -> None:
+        """The user said something and waits for an answer."""
+
+    def on_unheard(self) -> None:
+        """The user said something that the recogniser lost."""
+
+
+class Hearing:
+    """The user's side of one call. Synchronous: nothing here waits."""
+
+    def __init__(
+        self,
+        *,
+        detector: TurnDetector,
+        engine: SpeechToText,
+        language: str,
+        publish: Callable[[Event], None],
+        interlocutor: Interlocutor,
+        wall_clock: Callable[[float], float],
+    ) -> None:
+        """``wall_clock`` gives the epoch seconds of a moment of the loop's clock."""
+        self.recognition = Recognition(engine, language, self)
+        self._detector = detector
+        self._publish = publish
+        self._bot = interlocutor
+        self._wall_clock = wall_clock
+        self._loop = asyncio.get_running_loop()
+        self._turn: Turn | None = None
+        self._last_text = ""
+        self._media_time = 0.0
+        self._muted = False
+
+    @property
+    def speaking(self) -> bool:
+        """The user has the turn."""
+        return self._detector.state in (State.SPEAKING, State.PAUSED)
+
+    @property
+    def transcribing(self) -> bool:
+        """A turn is over and its text still to come."""
+        return self.recognition.owed > 0
+
+    def hear(self, frame: AudioFrame) -> None:
+        """20 ms of the microphone."""
+        if self._muted:
+            return
+        self._media_time = frame.time
+        self.recognition.write(frame.pcm)  # first: the frame that decides an onset belongs to what is then heard
+        voice = Voice(frame.is_speech, frame.level)
+        self._apply(self._detector.observe(frame.time, voice, self._bot.bot_state()))
+
+    def mute(self) -> None:
+        """Hear nothing until ``unmute``; a turn in progress is finished, not lost."""
+        self._muted = True
+        self._apply(self._detector.release())
+        self.recognition.forget()
+
+    def unmute(self) -> None:
+        self._muted = False
+
+    def type(self, text: str) -> None:
+        """The user typed: a turn of its own, or the end of the one in progress."""
+        self._bot.on_user_active()
+        if self._turn and (self.speaking or self.transcribing):
+            self._turn.typed.append(text)
+            self._apply(self._detector.release())
+            return
+        self._apply(self._detector.release())
+        if self._bot.bot_state().busy:
+            self._bot.on_interruption(continued=False)
+        now = self._loop.time()
+        self._turn = Turn(self._detector.next_turn(), silent_since=now, decided=now, final=now)
+        self._turn.typed.append(text)
+        self._commit(self._turn)
+
+    async def aclose(self) -> None:
+        """End the speech in progress and release the recogniser."""
+        self._muted = True
+        self._detector.release()
+        if self._turn:
+            self._end_speech(self._turn)
+        await self.recognition.aclose()
+
+    # --- what the recogniser found
+
+    def on_transcript(self, transcript: Transcript) -> None:
+        if transcript.final:
+            self._on_final(transcript)
+        elif self.speaking or self.transcribing:
+            self._on_partial(transcript)
+        elif transcript.text:  # someone may be speaking: perhaps enough to interrupt the bot
+            decisions = self._detector.observe(self._media_time, Words(transcript.text), self._bot.bot_state())
+            self._apply(decisions)
+            if decisions:
+                self._on_partial(transcript)
+
+    def on_recognition_failed(self, error: EngineError) -> None:
+        self._publish(CallError(error=str(error), code="STT_FAILED"))
+        if self._turn and self._turn.open:
+            self._turn.failed = True
+            if not self.speaking:
+                self._commit(self._turn)
+
+    def _on_partial(self, transcript: Transcript) -> None:
+        turn = self._turn
+        if turn is None or not turn.open or transcript.text == turn.partial:
+            return
+        turn.partial = transcript.text
+        if turn.text != self._last_text:
+            self._last_text = turn.text
+            self._publish(
+                UserSpeaking(
+                    turn_id=turn.id, message_id=turn.message_id, text=turn.text, confidence=transcript.confidence
+                )
+            )
+
+    def _on_final(self, transcript: Transcript) -> None:
+        turn = self._turn
+        if turn is None or not turn.open:
+            return
+        turn.texts.append(transcript.text.strip())
+        turn.partial = ""
+        turn.confidence, turn.language = transcript.confidence, transcript.language
+        if not self.speaking and not self.transcribing:
+            self._commit(turn)
+
+    # --- what the detector decided
+
+    def _apply(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
+            match decision:
+                case Listen():
+                    self.recognition.listen()
+                case Dismiss():
+                    self.recognition.dismiss()
+                case Start():
+                    self._start(decision)
+                case Pause():
+                    self.recognition.pause()
+                case Resume():
+                    pass  # the recogniser goes on hearing all the while
+                case End():
+                    self._end(decision)
+
+    def _start(self, start: Start) -> None:
+        turn = self._turn
+        if turn is None or not start.continued:
+            turn = self._turn = Turn(start.turn_id)
+            self._last_text = ""
+        elif not turn.open:
+            turn.open = turn.continued = True
+            turn.message_id = uuid.uuid4().hex
+        if turn.began is None:
+            turn.began = self._when(start.began)
+            began = self._wall_clock(turn.began)
+            self._publish(SpeechStarted(turn_id=turn.id, confidence=start.confidence, timestamp=began))
+        if start.interrupts:
+            self._bot.on_interruption(continued=start.continued)
+        self._bot.on_user_active()
+
+    def _end(self, end: End) -> None:
+        turn = self._turn
+        if turn is None:  # never: an end follows a start
+            return
+        turn.decided = self._loop.time()
+        turn.silent_since = self._when(end.ceased)
+        if turn.failed or not self.recognition.flush():
+            turn.failed = True
+            self._commit(turn)
+
+    def _commit(self, turn: Turn) -> None:
+        """The turn is over and its text known: tell it, and have it answered."""
+        unheard = turn.failed and not turn.typed
+        turn.open = turn.failed = False
+        turn.texts, turn.typed, turn.partial = [turn.text], [], ""
+        turn.final = self._loop.time()
+        if unheard or not turn.text:
+            self._end_speech(turn)
+            if unheard:
+                self._bot.on_unheard()
+            return
+        self._publish(
+            UserMessage(
+                turn_id=turn.id,
+                message_id=turn.message_id,
+                text=turn.text,
+                confidence=turn.confidence,
+                language=turn.language,
+                lag_ms=_ms(turn.final - turn.silent_since),
+            )
+        )
+        self._end_speech(turn)
+        self._publish(
+            TurnEnd(
+                turn_id=turn.id,
+                message_id=turn.message_id,
+                text=turn.text,
+                probability=1.0,
+                latency_ms=_ms(turn.decided - turn.silent_since),
+            )
+        )
+        self._bot.on_turn(turn)
+
+    def _end_speech(self, turn: Turn) -> None:
+        if turn.began is None:
+            return
+        ended = max(turn.began, turn.silent_since)
+        duration, turn.began = ended - turn.began, None
+        self._publish(SpeechEnded(turn_id=turn.id, duration_ms=_ms(duration), timestamp=self._wall_clock(ended)))
+
+    def _when(self, media_time: float) -> float:
+        """The loop's time at which a moment of the media time was heard."""
+        return self._loop.time() - (self._media_time + FRAME - media_time)
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
