@@ -75,10 +75,11 @@ class Worker:
 
     ``target`` names the class as ``"module:Class"``; the child imports the module and makes the class with ``options``
     as keywords, which loads the model. A method returns one value or is a generator of values; arguments and values are
-    what msgpack carries (audio as bytes). ``concurrency`` methods run at a time, on threads of the child; ``queue``
-    more jobs may wait here, lowest ``priority`` first, then in order of arrival. A job that yields nothing for
-    ``timeout`` seconds costs the process its life. After a crash the jobs in flight fail; those that wait go to the next
-    process.
+    what msgpack carries (audio as bytes).
+
+    ``concurrency`` methods run at a time, on threads of the child; ``queue`` more jobs may wait here, the lowest
+    ``priority`` first, then in order of arrival. When a job yields nothing for ``timeout`` seconds the process is
+    killed. After a crash the jobs in flight fail; those that wait go to the next process.
 
     Every method belongs to one event loop.
     """
