@@ -11,6 +11,16 @@ from typing import Any, NoReturn, cast
 
 from aiohttp import abc, http_exceptions, web
 
+from tokens.errors import (
+    AccessError,
+    InvalidKey,
+    LedgerUnavailable,
+    MetadataError,
+    OriginNotAllowed,
+    TokenError,
+    TokenReason,
+)
+
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 128 * 1024
@@ -143,6 +153,8 @@ async def shape_errors(request: web.Request, handler: Handler) -> web.StreamResp
         return await handler(request)
     except ApiError as refusal:
         return error(refusal.status, refusal.detail, refusal.code, refusal.headers)
+    except AccessError as refusal:
+        return error(_access_status(refusal), str(refusal), refusal.code)
     except web.HTTPException as exception:
         return _shaped(exception)
     except Exception:
@@ -179,6 +191,20 @@ def _shaped(exception: web.HTTPException) -> web.Response:
     code = re.sub(r"\W+", "_", exception.reason).upper()
     headers = {"Allow": exception.headers["Allow"]} if "Allow" in exception.headers else None
     return error(exception.status, detail, code, headers)
+
+
+def _access_status(refusal: AccessError) -> int:
+    """Protocol 2.3 and 2.5."""
+    match refusal:
+        case MetadataError():
+            return 400
+        case TokenError(reason=TokenReason.WRONG_CHANNEL) | OriginNotAllowed():
+            return 403
+        case TokenError() | InvalidKey():
+            return 401
+        case LedgerUnavailable():
+            return 503
+    return 403
 
 
 class AccessLog(abc.AbstractAccessLogger):

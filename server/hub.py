@@ -10,6 +10,7 @@ from typing import Protocol
 
 from config.agent import AgentConfig
 from config.identity import agent_slug
+from server.http import ApiError
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +29,14 @@ class LiveCall(Protocol):
     async def wait_ended(self) -> None: ...
 
 
-class NoSeatError(Exception):
-    """No further call is let in: the server is full, or it is about to leave (``draining``)."""
+class NoSeatError(ApiError):
+    """503: the server is full, or it is about to leave (``draining``)."""
 
     def __init__(self, *, draining: bool) -> None:
-        super().__init__("The server is shutting down" if draining else "The server is at capacity")
+        if draining:
+            super().__init__(503, "The server is shutting down", "SERVER_DRAINING", {"Retry-After": "5"})
+        else:
+            super().__init__(503, "The server is at capacity", "SERVER_AT_CAPACITY", {"Retry-After": "5"})
         self.draining = draining
 
 
@@ -73,7 +77,7 @@ class Hub:
         """The agent that answers to an id in any spelling (``My Agent`` and ``my-agent`` are one)."""
         return self.agents.get(agent_slug(agent_id))
 
-    def refuse(self) -> None:
+    def check_seat(self) -> None:
         """Raise ``NoSeatError`` if no call could begin now."""
         if self.draining or self._seats >= self.max_calls:
             raise NoSeatError(draining=self.draining)
@@ -81,7 +85,7 @@ class Hub:
     @contextmanager
     def seat(self) -> Iterator[Seat]:
         """Reserve a seat for an offer. It is freed on leaving, unless a call has taken it. Raises ``NoSeatError``."""
-        self.refuse()
+        self.check_seat()
         self._seats += 1
         self._empty.clear()
         seat = Seat()

@@ -84,7 +84,7 @@ async def test_drain_waits_for_the_calls_and_lets_nobody_in() -> None:
         drain = asyncio.create_task(hub.drain(60))
         await settle()
         with pytest.raises(NoSeatError) as refusal:
-            hub.refuse()
+            hub.check_seat()
         assert refusal.value.draining
         assert not drain.done()
         call.ended.set()

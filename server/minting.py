@@ -1,0 +1,128 @@
+"""The token endpoints: who may mint, what is sealed, what comes back. Source: protocol 2.3, 9.3."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aiohttp import web
+
+from config.agent import AgentConfig
+from config.identity import DEFAULT_ORG, agent_slug
+from config.settings import Settings
+from server.http import ApiError, answer, base_url, client_address
+from server.hub import Hub
+from server.rate import RateLimit
+from tokens.access import Grant, authorize_mint
+from tokens.keys import ApiKeys
+from tokens.minting import TokenOffice
+from tokens.record import Record, parse_metadata
+from tokens.token import Channel
+
+PUBLIC_MINTS = 60
+"""Tokens per minute and address without a key."""
+
+MAX_AGENT_ID = 200
+SCOPES = {"observe", "participate", "supervise"}
+CHANNEL_SCOPES = {Channel.WEBRTC: {"participate"}}
+
+
+class Minting:
+    """``GET /webrtc/token``. Another channel is another route to the same handler."""
+
+    def __init__(self, settings: Settings, keys: ApiKeys, office: TokenOffice, hub: Hub) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._office = office
+        self._hub = hub
+        self._public = RateLimit(PUBLIC_MINTS)
+
+    def routes(self) -> list[web.RouteDef]:
+        # Without HEAD: it would mint a token that nobody can read.
+        return [web.get("/webrtc/token", partial(self.mint, Channel.WEBRTC), allow_head=False)]
+
+    async def mint(self, channel: Channel, request: web.Request) -> web.Response:
+        """``{token, server, expires_in, expiresIn, agent_id}``."""
+        agent_id = _agent_id(request)
+        key = api_key(request)
+        if key is None and not self._public.allow(client_address(request, trust_proxy=self._settings.trust_proxy)):
+            raise ApiError(429, "Too many token requests", "RATE_LIMITED", {"Retry-After": "5"})
+        agent = self._hub.agent(agent_id)
+        if agent is None and key is None:
+            raise offline(agent_id)
+        grant = self._authorise(request, agent_id, agent, key)
+        if agent is None:
+            raise offline(agent_id)
+        record = _sealed(request, channel, agent, grant)
+        self._hub.check_seat()
+        server = self._base(request)
+        token = await self._office.issue(record)
+        ttl = self._office.ttl
+        body = {"token": token, "server": server, "expires_in": ttl, "expiresIn": ttl, "agent_id": agent.id}
+        return answer(body, headers={"Cache-Control": "no-store"})
+
+    def _authorise(self, request: web.Request, agent_id: str, agent: AgentConfig | None, key: str | None) -> Grant:
+        grant = authorize_mint(
+            self._keys,
+            agent_slug(agent_id),
+            agent.allowed_origins if agent else (),
+            key=key,
+            origin=self._page_origin(request),
+            allow_any=self._settings.allow_any_origin,
+        )
+        if grant.org != DEFAULT_ORG:  # the agents of the configuration belong to the operator
+            raise ApiError(403, f"The API key does not own agent '{_shown(agent_id)}'", "AGENT_NOT_OWNED")
+        return grant
+
+    def _page_origin(self, request: web.Request) -> str | None:
+        """The origin of the page that asks.
+
+        A browser sends no ``Origin`` with a GET to the page's own server, as our own page makes it, but says so in a
+        header that no page can set (Fetch Metadata, W3C).
+        """
+        origin = request.headers.get("Origin")
+        if origin is None and request.headers.get("Sec-Fetch-Site") == "same-origin":
+            return self._base(request)
+        return origin
+
+    def _base(self, request: web.Request) -> str:
+        return base_url(request, public_url=self._settings.public_url, trust_proxy=self._settings.trust_proxy)
+
+
+def api_key(request: web.Request) -> str | None:
+    """The key that a request shows, in either header; ``None`` when it shows none."""
+    scheme, _, credentials = request.headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer":  # another scheme is a matter between the browser and some proxy
+        return credentials.strip()
+    return request.headers.get("X-API-Key")
+
+
+def _agent_id(request: web.Request) -> str:
+    agent_id = request.query.get("agent_id", "").strip()
+    if not agent_id:
+        raise ApiError(400, "agent_id is required", "AGENT_ID_REQUIRED")
+    if len(agent_id) > MAX_AGENT_ID:
+        raise ApiError(400, f"agent_id is longer than {MAX_AGENT_ID} characters", "BAD_AGENT_ID")
+    if "," in agent_id:
+        raise ApiError(400, "agent_id must name one agent", "BAD_AGENT_ID")
+    return agent_id
+
+
+def _sealed(request: web.Request, channel: Channel, agent: AgentConfig, grant: Grant) -> Record:
+    """What the token will stand for. Metadata and scope count only for the holder of a key."""
+    if not grant.may_seal:
+        return Record(grant.org, agent.id, channel, origin=grant.origin)
+    scope = request.query.get("scope") or None
+    if scope is not None and scope not in SCOPES:
+        raise ApiError(400, f"scope must be one of {', '.join(sorted(SCOPES))}", "BAD_SCOPE")
+    if scope is not None and scope not in CHANNEL_SCOPES[channel]:
+        raise ApiError(403, f"scope '{scope}' is not allowed for a {channel.value} token", "SCOPE_NOT_ALLOWED")
+    return Record(grant.org, agent.id, channel, parse_metadata(request.query.get("metadata")), scope)
+
+
+def offline(agent_id: str) -> ApiError:
+    """The refusal for an agent that is not here, in the wording that the SDK knows."""
+    return ApiError(404, f"Agent '{_shown(agent_id)}' is not online", "AGENT_OFFLINE")
+
+
+def _shown(agent_id: str) -> str:
+    return "".join(character for character in agent_id if character.isprintable())
