@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+import asyncio
+
+# The asyncio plugin remembers the current event loop before its first test. When there is none, Python 3.11 makes one
+# for it, which nobody closes, and its ResourceWarning then fails whichever test is running. Say that there is none.
+asyncio.set_event_loop(None)
