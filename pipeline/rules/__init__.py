@@ -1,0 +1,1 @@
+"""What the engine ``rules`` knows: one table of questions and answers for each language."""
