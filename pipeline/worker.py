@@ -19,7 +19,7 @@ from typing import Any
 import msgpack
 
 from pipeline.engine import EngineError
-from pipeline.worker_process import CANCEL, END, ERROR, HEADER, ITEM, LOAD, MAX_FRAME, READY, RUN, pack
+from pipeline.worker_process import CANCEL, END, ERROR, HEADER, ITEM, LOAD, MAX_FRAME, READY, RESULT, RUN, pack
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,9 @@ LOAD_TIMEOUT = 120.0
 
 MAX_BACKLOG = 32 << 20
 """Bytes of results that may wait for whoever asked for them."""
+
+OVERHEAD = 256
+"""Bytes that a waiting result costs beyond its own."""
 
 HEALTHY = 60.0
 """A process that lived for so many seconds is replaced at once, any other with a growing pause."""
@@ -64,7 +67,7 @@ class Job:
     def put(self, kind: int, value: Any, size: int = 0) -> None:
         if self.abandoned:
             return
-        self.backlog += size
+        self.backlog += size + OVERHEAD
         if self.backlog > MAX_BACKLOG:
             kind, value, self.abandoned = ERROR, "nobody took its results", True
         self.results.put_nowait((kind, value, size))
@@ -132,7 +135,7 @@ class Worker:
                     return
                 if kind == ERROR:
                     raise EngineError(f"{self.name}: {value}")
-                job.backlog -= size
+                job.backlog -= size + OVERHEAD
                 yield value
         finally:
             self._release(job)
@@ -251,6 +254,9 @@ class Worker:
                 self._arm(job)
             else:
                 del self._running[number]
+                if kind == RESULT:
+                    job.put(ITEM, value, size)
+                    kind = END
                 self._finish(job, kind, value)
                 self._dispatch()
 

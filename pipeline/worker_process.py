@@ -3,7 +3,8 @@
 The other end is ``pipeline.worker.Worker``. A frame is a 32-bit big-endian length and a msgpack list:
 
 - to the child: ``[LOAD, target, options, concurrency]``, ``[RUN, job, method, args]``, ``[CANCEL, job]``;
-- from it: ``[READY]``, ``[ITEM, job, value]``, ``[END, job]``, ``[ERROR, job, text]`` (job 0: the engine did not load).
+- from it: ``[READY]``, ``[RESULT, job, value]`` or ``[ITEM, job, value]`` many times and ``[END, job]``, and
+  ``[ERROR, job, text]`` (job 0: the engine did not load).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import msgpack
 
 from pipeline.engine import EngineError
 
-LOAD, RUN, CANCEL, READY, ITEM, END, ERROR = range(7)
+LOAD, RUN, CANCEL, READY, RESULT, ITEM, END, ERROR = range(8)
 
 HEADER = struct.Struct(">I")
 
@@ -96,9 +97,9 @@ class Child:
                 result = getattr(self._engine, method)(*args)
                 if isinstance(result, Generator):
                     self._stream(job, result)
+                    self._send(END, job)
                 else:
-                    self._send(ITEM, job, result)
-                self._send(END, job)
+                    self._send(RESULT, job, result)
             except Exception as error:  # noqa: BLE001 - whatever a native library raises goes to the parent
                 self._send(ERROR, job, describe(error))
             del self._cancelled[job]
