@@ -31,6 +31,7 @@ AUDIO_SECONDS = 10.0
 CLAUSES_AHEAD = 16
 """Clauses written ahead of the voice before the language model has to wait."""
 
+Work = Callable[[], Coroutine[Any, Any, None]]
 T = TypeVar("T")
 
 
@@ -77,17 +78,17 @@ class Answering:
     def greet(self, text: str) -> None:
         """Say a text that is known in full."""
         utterance = self._utterance(text, remember=False)
-        self._reply(self._recite(utterance), utterance, answers_turn=False)
+        self._reply(lambda: self._recite(utterance), utterance, answers_turn=False)
 
     def answer(self, turn: Turn, question: Question) -> None:
         """Have the language model answer and say it as it is written."""
         utterance = self._utterance("", remember=True)
-        self._reply(self._answer(utterance, turn, question), utterance, answers_turn=True)
+        self._reply(lambda: self._answer(utterance, turn, question), utterance, answers_turn=True)
 
     def apologise(self) -> None:
         """Something was lost that the user said."""
         utterance = self._utterance("", remember=False)
-        self._reply(self._apologise(voice_works=True), utterance, answers_turn=False)
+        self._reply(lambda: self._apologise(voice_works=True), utterance, answers_turn=False)
 
     def stop(self) -> None:
         """Think and synthesise no further. What waits to be heard is ``Speaking``'s to drop."""
@@ -101,7 +102,7 @@ class Answering:
     def _utterance(self, text: str, *, remember: bool) -> Utterance:
         return Utterance(f"msg_{uuid.uuid4().hex}", text, remember)
 
-    def _reply(self, work: Coroutine[Any, Any, None], utterance: Utterance, *, answers_turn: bool) -> None:
+    def _reply(self, work: Work, utterance: Utterance, *, answers_turn: bool) -> None:
         self.stop()
         self.answers_turn, self.message_id = answers_turn, utterance.id
         self._speaking.begin_reply()
@@ -109,10 +110,10 @@ class Answering:
         self._tasks.add(self._task)
         self._task.add_done_callback(self._tasks.discard)
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Work) -> None:
         """A fault of ours costs this reply, not the call."""
         try:
-            await work
+            await work()
         except Exception:
             logger.exception("A reply broke")
             self._publish(CallError(error="The reply broke", code="INTERNAL"))

@@ -171,6 +171,14 @@ class ConfigUpdated(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallUpdated(Event):
+    """The browser switched the language; base tag."""
+
+    name: ClassVar[str] = "call.updated"
+    language: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionTimeout(Event):
     name: ClassVar[str] = "session.timeout"
     reason: str

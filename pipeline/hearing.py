@@ -151,12 +151,17 @@ class Hearing:
         self._turn.typed.append(text)
         self._commit(self._turn)
 
-    async def aclose(self) -> None:
-        """End the speech in progress and release the recogniser."""
+    def leave(self) -> None:
+        """The call is over: end the speech in progress, hear nothing more."""
         self._muted = True
-        self._detector.release()
         if self._turn:
+            if self._detector.release():
+                self._turn.silent_since = self._loop.time()
+            self._turn.open = False
             self._end_speech(self._turn)
+
+    async def aclose(self) -> None:
+        """Release the recogniser."""
         await self.recognition.aclose()
 
     # --- what the recogniser found

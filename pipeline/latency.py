@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 STAGES = ("turn", "stt", "llm", "clause", "tts", "send")
-"""Speech ended -> turn decided -> final transcript -> first token -> first clause -> first audio -> first packet out."""
+"""Silence -> turn decided -> final transcript -> first token -> first clause -> first audio -> first packet out."""
 
 
 class Latency:
