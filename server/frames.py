@@ -19,10 +19,10 @@ class BrowserFrames:
 
     def __init__(self, call_id: str, agent_id: str) -> None:
         self._envelope = {"call_id": call_id, "session_id": call_id, "agent_id": agent_id}
-        self._send: Callable[[str], None] | None = None
+        self._send: Callable[[str], object] | None = None
         self._seq = 0
 
-    def open(self, send: Callable[[str], None]) -> None:
+    def open(self, send: Callable[[str], object]) -> None:
         """From now on frames go out through ``send``, which keeps them in order until the channel is open."""
         self._send = send
 

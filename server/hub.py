@@ -106,13 +106,13 @@ class Hub:
         except TimeoutError:
             await self.hang_up_all()
 
-    async def hang_up_all(self) -> None:
-        """End every call with ``server_shutdown`` and wait until they are gone."""
+    async def hang_up_all(self, seconds: float | None = None) -> None:
+        """End every call with ``server_shutdown`` and wait for that, ``GOODBYE_SECONDS`` at most if nothing is said."""
         self.draining = self._closing = True
         for call in list(self.calls.values()):
             call.hangup("server_shutdown")
         try:
-            async with asyncio.timeout(GOODBYE_SECONDS):
+            async with asyncio.timeout(GOODBYE_SECONDS if seconds is None else seconds):
                 await self._empty.wait()
         except TimeoutError:
             logger.warning("%d calls did not end in time", self._seats)

@@ -1,0 +1,5 @@
+"""``python -m server``: the command line without its installed script."""
+
+from server.cli import main
+
+main()

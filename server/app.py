@@ -1,0 +1,43 @@
+"""The routes of the server, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from config.settings import Settings
+from media.engine import MediaEngine
+from pipeline.engine import Engines
+from server import http, playground
+from server.health import Health
+from server.hub import Hub
+from server.minting import Minting
+from server.signalling import Signalling
+from tokens.keys import ApiKeys
+from tokens.minting import TokenOffice
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with."""
+
+    settings: Settings
+    keys: ApiKeys
+    office: TokenOffice
+    hub: Hub
+    media: MediaEngine
+    engines: Engines
+
+
+def build_app(parts: Parts) -> web.Application:
+    app = http.application()
+    app.router.add_routes(
+        [
+            *Minting(parts.settings, parts.keys, parts.office, parts.hub).routes(),
+            *Signalling(parts.settings, parts.office, parts.hub, parts.media, parts.engines).routes(),
+            *Health(parts.hub, parts.media, parts.engines).routes(),
+            *playground.routes(parts.settings.public_url),
+        ]
+    )
+    return app

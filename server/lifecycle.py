@@ -1,0 +1,164 @@
+"""A server from its settings to its end: start everything, serve, drain, leave nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.agents import load_agents
+from config.secrets import load_secrets
+from config.settings import Settings
+from media import opus
+from media.engine import MediaEngine
+from pipeline.engine import Engines
+from server.app import Parts, build_app
+from server.http import Listener
+from server.hub import Hub
+from tokens.keys import ApiKeys
+from tokens.ledger import open_ledger
+from tokens.minting import TokenOffice
+
+logger = logging.getLogger(__name__)
+
+LAST_SECONDS = 1.0
+"""What calls get to say good-bye after the second signal."""
+
+
+class StartError(Exception):
+    """The server cannot start. One line for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """What a started server has to tell."""
+
+    settings: Settings
+    url: str
+    """Of the playground and of everything else."""
+    udp_port: int
+    hub: Hub
+    engines: Engines
+    new_api_key: str | None
+    """Made at this start, to be shown once."""
+    secrets_file: Path | None
+
+    @property
+    def agents(self) -> list[str]:
+        return sorted(self.hub.agents)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[RunningServer]:
+    """Start every part; on leaving, end the calls and stop the parts in the opposite order.
+
+    The engines load in the background. Raises ``SettingsError`` and ``StartError``.
+    """
+    secrets = load_secrets(settings)
+    agents = load_agents(settings)
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    async with AsyncExitStack() as stack:
+        ledger = open_ledger(redis_url)
+        stack.push_async_callback(ledger.aclose)
+        office = TokenOffice(secrets.signing, ledger, ttl=settings.token_ttl)
+        media = await _start_media(settings)
+        stack.push_async_callback(media.close)
+        engines = Engines(settings)
+        stack.push_async_callback(engines.aclose)
+        hub = await stack.enter_async_context(Hub(agents, max_calls=settings.max_calls))
+        listener = Listener(build_app(Parts(settings, ApiKeys(secrets.api_keys), office, hub, media, engines)))
+        await _start_listener(listener, settings)
+        stack.push_async_callback(listener.close)
+        loading = asyncio.create_task(engines.start(), name="loading the engines")
+        stack.push_async_callback(_cancel, loading)
+        yield RunningServer(
+            settings=settings,
+            url=public_base(settings, listener.port),
+            udp_port=media.port,
+            hub=hub,
+            engines=engines,
+            new_api_key=secrets.api_keys[0] if secrets.created else None,
+            secrets_file=secrets.file,
+        )
+
+
+async def serve(settings: Settings, announce: Callable[[RunningServer], None]) -> None:
+    """Run until SIGTERM or SIGINT, then let the calls end; a second signal ends them at once.
+
+    ``announce`` is called once, when the server answers. Raises ``SettingsError`` and ``StartError``.
+    """
+    with _signals() as (first, second):
+        async with running(settings) as server:
+            announce(server)
+            await first.wait()
+            logger.info("leaving: %d calls may go on for %g s", len(server.hub.calls), settings.drain_seconds)
+            drain = asyncio.create_task(server.hub.drain(settings.drain_seconds))
+            hurry = asyncio.create_task(second.wait())
+            await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            await _cancel(hurry)
+            if second.is_set():
+                await _cancel(drain)
+                await server.hub.hang_up_all(LAST_SECONDS)
+    logger.info("left")
+
+
+def public_base(settings: Settings, port: int) -> str:
+    """The address to open in a browser. Loopback is called localhost: that is the origin that shipped agents allow."""
+    if settings.public_url:
+        return settings.public_url
+    host = settings.host
+    if (settings.loopback and ":" not in host) or host in ("0.0.0.0", "::"):  # noqa: S104  only compared
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _start_media(settings: Settings) -> MediaEngine:
+    try:
+        opus.load()
+        media = MediaEngine(
+            port=settings.udp_port, addresses=settings.udp_addresses or None, public_ips=settings.public_ip
+        )
+        await media.start()
+    except opus.OpusUnavailableError as error:
+        raise StartError(str(error)) from None
+    except OSError as error:
+        raise StartError(f"Media cannot use UDP port {settings.udp_port}: {error.strerror or error}") from None
+    return media
+
+
+async def _start_listener(listener: Listener, settings: Settings) -> None:
+    try:
+        await listener.start(settings.host, settings.port)
+    except OSError as error:
+        where = f"{settings.host} port {settings.port}"
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(f"{where} is in use; choose another with --port") from None
+        raise StartError(f"HTTP cannot use {where}: {error.strerror or error}") from None
+
+
+async def _cancel(task: asyncio.Task[object]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@contextmanager
+def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Two events: the first and the second SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def hear() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, hear)
+    try:
+        yield first, second
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

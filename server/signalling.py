@@ -1,0 +1,135 @@
+"""ICE servers and offers: how a browser becomes a call. Source: protocol 2.4, 2.5, 9.1, 9.2."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import logging
+import time
+import uuid
+from typing import Any
+
+from aiohttp import web
+
+from config.settings import Settings
+from media.engine import MediaEngine
+from media.sdp import MAX_OFFER, Offer, SdpError, parse_offer
+from media.session import Session
+from pipeline.call import Call
+from pipeline.engine import Engines
+from server.frames import BrowserFrames
+from server.http import ApiError, answer, read_object
+from server.hub import Hub, Seat
+from server.minting import offline
+from server.visitor import visitor_agent, visitor_metadata
+from tokens.minting import TokenOffice
+from tokens.record import Record
+from tokens.token import Channel, Claims
+
+logger = logging.getLogger(__name__)
+
+
+class Signalling:
+    """``GET /webrtc/ice-servers`` and ``POST /webrtc/offer``."""
+
+    def __init__(self, settings: Settings, office: TokenOffice, hub: Hub, media: MediaEngine, engines: Engines) -> None:
+        self._settings = settings
+        self._office = office
+        self._hub = hub
+        self._media = media
+        self._engines = engines
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/webrtc/ice-servers", self.ice_servers), web.post("/webrtc/offer", self.offer)]
+
+    async def ice_servers(self, _: web.Request) -> web.Response:
+        """``{"iceServers": […]}``; empty without TURN, since an ICE-lite server needs no STUN."""
+        return answer({"iceServers": ice_servers(self._settings, time.time())}, headers={"Cache-Control": "no-store"})
+
+    async def offer(self, request: web.Request) -> web.Response:
+        """Answer an offer: ``{sdp, type, pc_id, session_id}``.
+
+        Whatever can be refused is refused before the token is spent, so that a mistake does not cost it.
+        """
+        body = await read_object(request)
+        claims = self._office.verify(_token(body), Channel.WEBRTC)
+        if self._hub.agent(claims.agent) is None:
+            raise offline(claims.agent)
+        offer = _offer(body)
+        with self._hub.seat() as seat:
+            session, call = await self._begin(claims, offer, body, seat)
+        logger.info("call %s: agent %s, %d of %d seats", call.id, claims.agent, self._hub.taken, self._hub.max_calls)
+        return answer(
+            {"sdp": session.answer, "type": "answer", "pc_id": f"pc-{session.id}", "session_id": call.id},
+            headers={"Cache-Control": "no-store"},
+        )
+
+    async def _begin(self, claims: Claims, offer: Offer, body: dict[str, Any], seat: Seat) -> tuple[Session, Call]:
+        record = await self._office.spend(claims)
+        call, frames = self._call(record, body)
+        try:
+            session = await self._media.accept(offer, call)
+        except OSError as error:
+            logger.error("no offer can be answered: %s", error)
+            raise ApiError(503, "The server has no network address for media", "NO_NETWORK") from None
+        # Nothing has happened on the line yet: the session's own task runs after this one.
+        frames.open(session.send)
+        call.attach(session)
+        seat.take(call)
+        return session, call
+
+    def _call(self, record: Record, body: dict[str, Any]) -> tuple[Call, BrowserFrames]:
+        agent = self._hub.agent(record.agent)
+        if agent is None:
+            raise offline(record.agent)
+        agent, dropped = visitor_agent(agent, body.get("config"))
+        call_id = str(uuid.uuid4())
+        if dropped:
+            logger.info("call %s: dropped from the browser's configuration: %.200r", call_id, dropped)
+        frames = BrowserFrames(call_id, agent.id)
+        metadata = visitor_metadata(body.get("metadata")) | dict(record.metadata)
+        call = Call(
+            id=call_id,
+            agent=agent,
+            engines=self._engines,
+            publish=frames.publish,
+            language=agent.language,
+            metadata=metadata,
+        )
+        return call, frames
+
+
+def ice_servers(settings: Settings, now: float) -> list[dict[str, Any]]:
+    """STUN addresses as they are; TURN addresses with a name and password that expire (the REST scheme of coturn).
+
+    ``now`` in epoch seconds. The name is the moment of expiry, the password its HMAC-SHA1 under the shared secret.
+    """
+    stun = [url for url in settings.turn_urls if url.lower().startswith("stun")]
+    turn = [url for url in settings.turn_urls if url.lower().startswith("turn")]
+    servers: list[dict[str, Any]] = [{"urls": stun}] if stun else []
+    if turn and settings.turn_secret is not None:
+        username = f"{int(now) + settings.turn_ttl}:voice"
+        secret = settings.turn_secret.get_secret_value().encode()
+        credential = base64.b64encode(hmac.digest(secret, username.encode(), hashlib.sha1)).decode()
+        servers.append({"urls": turn, "username": username, "credential": credential})
+    return servers
+
+
+def _token(body: dict[str, Any]) -> object:
+    token = body.get("token")
+    if token is None or token == "":
+        raise ApiError(401, "A token is required", "TOKEN_REQUIRED")
+    return token
+
+
+def _offer(body: dict[str, Any]) -> Offer:
+    sdp = body.get("sdp")
+    if not isinstance(sdp, str) or not sdp or body.get("type", "offer") != "offer":
+        raise ApiError(400, "An offer with its sdp is required", "BAD_OFFER")
+    if len(sdp.encode()) > MAX_OFFER:
+        raise ApiError(413, f"The offer is larger than {MAX_OFFER // 1024} KiB", "OFFER_TOO_LARGE")
+    try:
+        return parse_offer(sdp)
+    except SdpError as error:
+        raise ApiError(400, str(error), "BAD_SDP") from None
