@@ -32,7 +32,7 @@ from server import http
 from server.hub import Hub
 from server.signalling import Signalling, ice_servers
 from tests.redis_server import RedisServer
-from tests.server.sockets import listening
+from tests.server.sockets import visiting
 from tokens.ledger import Ledger, MemoryLedger, RedisLedger
 from tokens.minting import TokenOffice
 from tokens.record import Record
@@ -92,9 +92,8 @@ async def stand(ledger: Ledger | None = None, *, max_calls: int = 5, **options: 
     try:
         async with Hub([AgentConfig(id="demo"), AgentConfig(id="other")], max_calls=max_calls) as hub:
             app.router.add_routes(Signalling(settings, office, hub, media, engines).routes())
-            async with listening(app) as listener:
-                async with aiohttp.ClientSession(f"http://localhost:{listener.port}") as session:
-                    yield Stand(hub, office, media, session)
+            async with visiting(app) as session:
+                yield Stand(hub, office, media, session)
         assert hub.taken == 0
         assert media.sessions == 0
     finally:
@@ -117,37 +116,50 @@ async def test_an_offer_becomes_an_answer_and_takes_a_seat() -> None:
         assert list(server.hub.calls) == [body["session_id"]]
 
 
+Body = dict[str, Any]
+
+
+def spoilt(**values: Any) -> Callable[[Body], Any]:
+    """The request with other values."""
+    return lambda body: {**body, **values}
+
+
+def rewritten(pattern: str, replacement: str) -> Callable[[Body], Any]:
+    """The request with another SDP."""
+    return spoilt(sdp=re.sub(pattern, replacement, CHROMIUM, flags=re.DOTALL))
+
+
+def changed(body: Body) -> Body:
+    """The request with another signature under its token."""
+    head, _, signature = body["token"].rpartition(".")
+    return {**body, "token": f"{head}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}"}
+
+
 # What each row makes of a good request, and the status and the code that it gets. None of them may cost the token.
-BAD = {
-    "no JSON": (lambda body: b"v=0", 400, "BAD_JSON"),
+BAD: dict[str, tuple[Callable[[Body], Any], int, str]] = {
+    "no JSON": (lambda _: b"v=0", 400, "BAD_JSON"),
     "no object": (lambda body: [body], 400, "BAD_JSON"),
-    "not UTF-8": (lambda body: b"\xff\xff", 400, "BAD_JSON"),
-    "too large": (lambda body: body | {"padding": "x" * http.MAX_BODY}, 413, "REQUEST_ENTITY_TOO_LARGE"),
-    "no sdp": (lambda body: {**body, "sdp": None}, 400, "BAD_OFFER"),
-    "sdp of another type": (lambda body: {**body, "sdp": [CHROMIUM]}, 400, "BAD_OFFER"),
-    "an answer": (lambda body: {**body, "type": "answer"}, 400, "BAD_OFFER"),
-    "no SDP": (lambda body: {**body, "sdp": "hello"}, 400, "BAD_SDP"),
-    "empty SDP": (lambda body: {**body, "sdp": "v=0\r\n"}, 400, "BAD_SDP"),
-    "SDP too large": (lambda body: {**body, "sdp": CHROMIUM + "a=x\r\n" * 14_000}, 413, "OFFER_TOO_LARGE"),
-    "SDP too large in bytes": (lambda body: {**body, "sdp": CHROMIUM + "é" * 33_000}, 413, "OFFER_TOO_LARGE"),
-    "without audio": (lambda body: {**body, "sdp": re.sub(r"m=audio .*?(?=m=application)", "", CHROMIUM, flags=re.DOTALL)}, 400, "BAD_SDP"),
-    "without Opus": (lambda body: {**body, "sdp": CHROMIUM.replace("opus/48000/2", "speex/16000")}, 400, "BAD_SDP"),
-    "passive": (lambda body: {**body, "sdp": CHROMIUM.replace("setup:actpass", "setup:passive")}, 400, "BAD_SDP"),
-    "ICE-lite": (lambda body: {**body, "sdp": CHROMIUM.replace("t=0 0\n", "t=0 0\na=ice-lite\n")}, 400, "BAD_SDP"),
-    "without credentials": (lambda body: {**body, "sdp": re.sub(r"a=ice-(ufrag|pwd).*\n", "", CHROMIUM)}, 400, "BAD_SDP"),
-    "no token": (lambda body: {**body, "token": None}, 401, "TOKEN_REQUIRED"),
-    "empty token": (lambda body: {**body, "token": ""}, 401, "TOKEN_REQUIRED"),
-    "malformed token": (lambda body: {**body, "token": "wrtc_nonsense"}, 401, "TOKEN_MALFORMED"),
-    "token of another type": (lambda body: {**body, "token": {"a": 1}}, 401, "TOKEN_MALFORMED"),
-    "huge token": (lambda body: {**body, "token": "wrtc_" + "a" * 50_000}, 401, "TOKEN_MALFORMED"),
-    "changed token": (lambda body: {**body, "token": changed(body["token"])}, 401, "TOKEN_BAD_SIGNATURE"),
-}  # fmt: skip
-
-
-def changed(token: str) -> str:
-    """The token with another signature."""
-    head, _, signature = token.rpartition(".")
-    return f"{head}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}"
+    "not UTF-8": (lambda _: b"\xff\xff", 400, "BAD_JSON"),
+    "too large": (spoilt(padding="x" * http.MAX_BODY), 413, "REQUEST_ENTITY_TOO_LARGE"),
+    "no sdp": (spoilt(sdp=None), 400, "BAD_OFFER"),
+    "sdp of another type": (spoilt(sdp=[CHROMIUM]), 400, "BAD_OFFER"),
+    "an answer": (spoilt(type="answer"), 400, "BAD_OFFER"),
+    "no SDP": (spoilt(sdp="hello"), 400, "BAD_SDP"),
+    "empty SDP": (spoilt(sdp="v=0\r\n"), 400, "BAD_SDP"),
+    "SDP too large": (spoilt(sdp=CHROMIUM + "a=x\r\n" * 14_000), 413, "OFFER_TOO_LARGE"),
+    "SDP too large in bytes": (spoilt(sdp=CHROMIUM + "é" * 33_000), 413, "OFFER_TOO_LARGE"),
+    "without audio": (rewritten("m=audio .*?(?=m=application)", ""), 400, "BAD_SDP"),
+    "without Opus": (rewritten("opus/48000/2", "speex/16000"), 400, "BAD_SDP"),
+    "passive": (rewritten("setup:actpass", "setup:passive"), 400, "BAD_SDP"),
+    "ICE-lite": (rewritten("t=0 0", "t=0 0\na=ice-lite"), 400, "BAD_SDP"),
+    "without credentials": (rewritten("a=ice-(ufrag|pwd)[^\n]*\n", ""), 400, "BAD_SDP"),
+    "no token": (spoilt(token=None), 401, "TOKEN_REQUIRED"),
+    "empty token": (spoilt(token=""), 401, "TOKEN_REQUIRED"),
+    "malformed token": (spoilt(token="wrtc_nonsense"), 401, "TOKEN_MALFORMED"),
+    "token of another type": (spoilt(token={"a": 1}), 401, "TOKEN_MALFORMED"),
+    "huge token": (spoilt(token="wrtc_" + "a" * 50_000), 401, "TOKEN_MALFORMED"),
+    "changed token": (changed, 401, "TOKEN_BAD_SIGNATURE"),
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -337,7 +349,7 @@ async def test_ice_servers() -> None:
 
 def test_turn_credentials_expire_and_verify() -> None:
     urls = ("stun:stun.example:3478", "turn:turn.example:3478?transport=udp", "turns:turn.example:5349")
-    settings = Settings(turn_urls=urls, turn_secret="north", turn_ttl=600)  # type: ignore[arg-type]
+    settings = Settings(turn_urls=urls, turn_secret="north", turn_ttl=600)
     stun, turn = ice_servers(settings, 1_000_000.7)
     assert stun == {"urls": [urls[0]]}
     assert turn["urls"] == list(urls[1:])
