@@ -274,7 +274,7 @@ async def running_engine(**settings: Any) -> AsyncIterator[MediaEngine]:
     finally:
         await engine.close()
     assert engine.sessions == 0
-    await until(lambda: asyncio.all_tasks() <= tasks, deadline=5)
+    await until(lambda: not asyncio.all_tasks() - tasks - {asyncio.current_task()}, deadline=5)
     await until(lambda: readers() == watched, deadline=5)
     gc.collect()
     assert not errors
