@@ -45,7 +45,7 @@ class MemoryLedger:
     def __init__(self, *, capacity: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
         self._clock = clock
-        self._records: dict[str, str] = {}
+        self._records: dict[str, tuple[float, str]] = {}
         self._expiries: list[tuple[float, str]] = []
 
     async def put(self, jti: str, record: Record, ttl: float) -> None:
@@ -56,18 +56,19 @@ class MemoryLedger:
         # Spent tokens leave their expiry behind until its time, hence the second bound.
         if len(self._records) >= self._capacity or len(self._expiries) >= 4 * self._capacity:
             raise LedgerFull
-        self._records[jti] = text
-        heapq.heappush(self._expiries, (self._clock() + ttl, jti))
+        expiry = self._clock() + ttl
+        self._records[jti] = expiry, text
+        heapq.heappush(self._expiries, (expiry, jti))
 
     async def spend(self, jti: str) -> Record | None:
         self._expire()
-        text = self._records.pop(jti, None)
-        return None if text is None else Record.from_json(text)
+        kept = self._records.pop(jti, None)
+        return None if kept is None else Record.from_json(kept[1])
 
     async def read(self, jti: str) -> Record | None:
         self._expire()
-        text = self._records.get(jti)
-        return None if text is None else Record.from_json(text)
+        kept = self._records.get(jti)
+        return None if kept is None else Record.from_json(kept[1])
 
     async def aclose(self) -> None:
         self._records.clear()
@@ -80,7 +81,9 @@ class MemoryLedger:
     def _expire(self) -> None:
         now = self._clock()
         while self._expiries and self._expiries[0][0] <= now:
-            self._records.pop(heapq.heappop(self._expiries)[1], None)
+            _, jti = heapq.heappop(self._expiries)
+            if jti in self._records and self._records[jti][0] <= now:  # an id may have been spent and put again
+                del self._records[jti]
 
 
 class RedisLedger:

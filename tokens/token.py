@@ -104,6 +104,6 @@ def _key_of(signing: Sequence[str], bare: str) -> str:
 def _claims(payload: dict[str, Any]) -> Claims:
     """Only this server signs, but an older version of it may have signed something else."""
     jti, agent, channel, exp = (payload.get(name) for name in ("jti", "agent", "channel", "exp"))
-    if not (isinstance(jti, str) and isinstance(agent, str) and isinstance(exp, int) and channel in set(Channel)):
+    if not (isinstance(jti, str) and isinstance(agent, str) and isinstance(exp, int) and channel in list(Channel)):
         raise TokenError(TokenReason.MALFORMED)
     return Claims(jti, agent, Channel(channel), exp)
