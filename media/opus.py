@@ -62,7 +62,7 @@ def has_fec(payload: bytes) -> bool:
     frames = max(1, _FRAME_DURATION[payload[0] >> 3] // 960)
     # Per channel: one voice-activity bit for each 20 ms, then the LBRR flag. Both have even odds, hence plain bits.
     mid = payload[1] >> (7 - frames) & 1
-    side = payload[1] >> (6 - 2 * frames) & 1 if payload[0] & 0x04 and frames < 3 else 0
+    side = payload[1] >> (6 - 2 * frames) & 1 if payload[0] & 0x04 else 0
     return bool(mid or side)
 
 

@@ -24,10 +24,13 @@ LATE_WAIT = 0.200
 CAPACITY = 256
 """Packets held at most."""
 
-# More media than time passes is let through at no more than this rate, after a burst of so many seconds. It bounds what
-# a peer can cost, and tells a pause (whose length has passed) from a clock that was set to another time (it has not).
-_BURST = 2.0
-_RATE = 1.25
+# Media may run ahead of time by two seconds at once and then a quarter faster than time. It bounds what a peer can
+# cost, and tells a pause (whose length has passed) from a clock that was set to another time (it has not).
+_BURST = 2 * CLOCK_RATE
+
+_REORDER_WAIT = round(REORDER_WAIT * CLOCK_RATE)
+_STALL_WAIT = round(STALL_WAIT * CLOCK_RATE)
+_LATE_WAIT = round(LATE_WAIT * CLOCK_RATE)
 
 
 class Kind(Enum):
@@ -61,24 +64,27 @@ class _Held(NamedTuple):
     sequence: int
     payload: bytes
     samples: int
-    arrived: float
+    arrived: int
 
 
 class ReorderBuffer:
-    """Packets of one source in, pieces of contiguous media time out. It has no clock: ``now`` is in seconds."""
+    """Packets of one source in, pieces of contiguous media time out. It has no clock: ``now`` is in seconds.
+
+    Inside, moments are counted in samples at ``CLOCK_RATE`` too, so that all comparisons are exact.
+    """
 
     def __init__(self) -> None:
         self._held: dict[int, _Held] = {}  # by unwrapped RTP timestamp
         self._started = False
         self._position = 0  # timestamp behind the last piece that left
         self._sequence = 0  # sequence number behind the last packet that left
+        self._is_dtx = False  # that packet announced silence
         self._newest = (0, 0)  # sequence number and timestamp of the newest packet seen
-        self._arrived = 0.0  # when the last packet came
+        self._arrived = 0  # when the last packet was taken
         self._idle_from: int | None = None  # position when the buffer ran empty after that
-        self._late_since: float | None = None
-        self._is_dtx = False  # the last packet that left announced silence
-        self._credit = _BURST * CLOCK_RATE
-        self._popped = 0.0
+        self._late_since: int | None = None
+        self._credit = _BURST
+        self._popped = 0
 
     def restart(self) -> None:
         """Another source follows: its first packet continues where the old one ended."""
@@ -87,54 +93,62 @@ class ReorderBuffer:
 
     def push(self, sequence: int, timestamp: int, payload: bytes, samples: int, now: float) -> Verdict:
         """Take one packet of ``samples`` at ``CLOCK_RATE`` (more than 0)."""
+        arrived = round(now * CLOCK_RATE)
         if not self._started:
-            self._start(sequence, timestamp, now)
+            self._started = True
+            self._newest = sequence - 1, timestamp - 1
+            self._popped = arrived
+            self._move(sequence, timestamp)
         newest_sequence, newest_timestamp = self._newest
-        sequence = unwrap(sequence, newest_sequence, SEQUENCE_MODULUS)
+        packet = _Held(unwrap(sequence, newest_sequence, SEQUENCE_MODULUS), payload, samples, arrived)
         timestamp = unwrap(timestamp, newest_timestamp, TIMESTAMP_MODULUS)
-        self._arrived = now
-        self._idle_from = None
-        is_new = sequence > newest_sequence or timestamp > newest_timestamp
+        is_new = packet.sequence > newest_sequence or timestamp > newest_timestamp
         if is_new:
             if timestamp <= newest_timestamp:  # time never goes back in one stream: the sender's clock was set anew
-                self._move(sequence, timestamp)
-            self._newest = sequence, timestamp
-        if timestamp + samples <= self._position:
-            return self._late(sequence, timestamp, payload, samples, now) if is_new else Verdict.LATE
-        self._late_since = None
-        return self._hold(sequence, timestamp, payload, samples, now)
+                self._move(packet.sequence, timestamp)
+            self._newest = packet.sequence, timestamp
+        if timestamp + samples > self._position:
+            self._late_since = None
+        elif not is_new or self._is_merely_late(packet):
+            return Verdict.LATE
+        else:
+            self._move(packet.sequence, timestamp)
+        if timestamp in self._held:
+            return Verdict.DUPLICATE
+        if len(self._held) >= CAPACITY:
+            return Verdict.OVERFLOW
+        self._held[timestamp] = packet
+        self._arrived = arrived  # only now: a straggler must not put off the filling of a stall
+        self._idle_from = None
+        return Verdict.KEPT
 
     def pop(self, now: float) -> list[Piece]:
         """Everything whose time has come."""
         pieces: list[Piece] = []
         if not self._started:
             return pieces
-        self._credit = min(_BURST * CLOCK_RATE, self._credit + (now - self._popped) * _RATE * CLOCK_RATE)
-        self._popped = now
+        moment = round(now * CLOCK_RATE)
+        self._credit = min(_BURST, self._credit + (moment - self._popped) * 5 // 4)
+        self._popped = moment
         while self._held:
             timestamp = min(self._held)
             packet = self._held[timestamp]
             gap = timestamp - self._position
             if gap > 0:
-                missing = packet.sequence > self._sequence
-                if missing and now - min(held.arrived for held in self._held.values()) < REORDER_WAIT:
+                is_missing = packet.sequence > self._sequence
+                if is_missing and moment - min(held.arrived for held in self._held.values()) < _REORDER_WAIT:
                     return pieces
-                self._fill(gap, packet, missing, pieces)
+                self._fill(gap, packet, is_missing, pieces)
             if packet.samples > self._credit:
                 return pieces
             del self._held[timestamp]
             skip = self._position - timestamp
-            self._emit(Piece(Kind.PACKET, packet.samples - skip, packet.payload, skip), pieces)
+            if skip < packet.samples:
+                self._emit(Piece(Kind.PACKET, packet.samples - skip, packet.payload, skip), pieces)
             self._sequence = packet.sequence + 1
             self._is_dtx = len(packet.payload) <= 2
-        self._fill_stall(now, pieces)
+        self._fill_stall(moment, pieces)
         return pieces
-
-    def _start(self, sequence: int, timestamp: int, now: float) -> None:
-        self._started = True
-        self._newest = sequence - 1, timestamp - 1
-        self._popped = now
-        self._move(sequence, timestamp)
 
     def _move(self, sequence: int, timestamp: int) -> None:
         """Go on at another timestamp: media time stays contiguous, only its relation to the sender's clock changes."""
@@ -143,29 +157,22 @@ class ReorderBuffer:
         self._sequence = sequence
         self._late_since = None
 
-    def _late(self, sequence: int, timestamp: int, payload: bytes, samples: int, now: float) -> Verdict:
-        # After a stall in the network the late packets come at once and the on-time ones right behind them. A sender
-        # whose clock stood still (a replaced track) stays late for ever and must be followed.
+    def _is_merely_late(self, packet: _Held) -> bool:
+        """Whether a new packet whose time was filled is a straggler, not the sign of a clock that stood still.
+
+        After a stall in the network the late packets come at once and the on-time ones right behind them. A sender
+        whose clock stood still (a replaced track) stays late for ever and must be followed.
+        """
         if self._late_since is None:
-            self._late_since = now
-        if now - self._late_since < LATE_WAIT:
-            self._sequence = max(self._sequence, sequence + 1)  # it is not missing
-            return Verdict.LATE
-        self._move(sequence, timestamp)
-        return self._hold(sequence, timestamp, payload, samples, now)
+            self._late_since = packet.arrived
+        self._sequence = max(self._sequence, packet.sequence + 1)  # too late is not missing
+        return packet.arrived - self._late_since < _LATE_WAIT
 
-    def _hold(self, sequence: int, timestamp: int, payload: bytes, samples: int, now: float) -> Verdict:
-        if timestamp in self._held:
-            return Verdict.DUPLICATE
-        if len(self._held) >= CAPACITY:
-            return Verdict.OVERFLOW
-        self._held[timestamp] = _Held(sequence, payload, samples, now)
-        return Verdict.KEPT
-
-    def _fill(self, gap: int, packet: _Held, missing: bool, pieces: list[Piece]) -> None:
+    def _fill(self, gap: int, packet: _Held, is_missing: bool, pieces: list[Piece]) -> None:
+        """Fill the time before ``packet``."""
         if gap > self._credit:  # so much time has not passed
             self._position += gap
-        elif missing:
+        elif is_missing:
             recoverable = min(gap, packet.samples)
             if gap > recoverable:
                 self._emit(Piece(Kind.LOST, gap - recoverable), pieces)
@@ -173,11 +180,12 @@ class ReorderBuffer:
         else:
             self._emit(Piece(Kind.SILENCE, gap), pieces)
 
-    def _fill_stall(self, now: float, pieces: list[Piece]) -> None:
+    def _fill_stall(self, moment: int, pieces: list[Piece]) -> None:
+        """Fill the time in which nothing came."""
         if self._idle_from is None:
             self._idle_from = self._position
-        due = self._idle_from + int((now - self._arrived - STALL_WAIT) * CLOCK_RATE) - self._position
-        due = min(due, int(self._credit)) // TICK_SAMPLES * TICK_SAMPLES
+        due = self._idle_from + moment - self._arrived - _STALL_WAIT - self._position
+        due = min(due, self._credit) // TICK_SAMPLES * TICK_SAMPLES
         if due > 0:
             self._emit(Piece(Kind.SILENCE if self._is_dtx else Kind.LOST, due), pieces)
 

@@ -57,11 +57,9 @@ def payloads(
 
 def likeness(heard: Pcm, said: Pcm, search: int = 800) -> float:
     """Best correlation, 0 to 1, over the first ``search`` samples of delay."""
-    length = min(len(heard), len(said)) - search
-    reference = said[:length].astype(np.float64)
-    best = 0.0
-    for delay in range(search):
-        window = heard[delay : delay + length].astype(np.float64)
-        norm = np.linalg.norm(window) * np.linalg.norm(reference)
-        best = max(best, float(np.dot(window, reference) / norm) if norm else 0.0)
-    return best
+    length = min(len(heard), len(said))
+    one, other = (pcm[:length].astype(np.float64) for pcm in (heard, said))
+    size = 2 * length  # room for all delays without wrapping
+    products = np.fft.irfft(np.fft.rfft(one, size) * np.conj(np.fft.rfft(other, size)), size)
+    norm = float(np.sqrt(np.sum(one**2) * np.sum(other**2)))
+    return float(products[:search].max()) / norm if norm else 0.0
