@@ -96,7 +96,7 @@ async def serve(settings: Settings, announce: Callable[[RunningServer], None]) -
         async with running(settings) as server:
             announce(server)
             await first.wait()
-            logger.info("leaving: %d calls may go on for %g s", len(server.hub.calls), settings.drain_seconds)
+            logger.info("leaving; calls go on for %g s at most: %d", settings.drain_seconds, len(server.hub.calls))
             drain = asyncio.create_task(server.hub.drain(settings.drain_seconds))
             hurry = asyncio.create_task(second.wait())
             await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
