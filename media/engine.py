@@ -60,12 +60,17 @@ class MediaEngine:
         return self._udp.stats
 
     @property
+    def udp_overflows(self) -> int:
+        """Datagrams that the kernel dropped because this process was late to read them."""
+        return self._udp.overflows()
+
+    @property
     def ice_stats(self) -> IceStats:
         return self._ice.stats
 
     async def start(self) -> None:
         """Open the port and start the clock. Raises ``OSError`` naming the address and port that cannot be used."""
-        self._udp.open(self._addresses())
+        self._udp.open(self._addresses(), strict=self._fixed is not None)
         self._host = Host(self.clock, self._ice, RTCCertificate.generateCertificate(), asyncio.Semaphore(HANDSHAKES))
         self.clock.start()
 
@@ -93,8 +98,7 @@ class MediaEngine:
     async def close(self) -> None:
         """Close all sessions, then the port. Nothing is left."""
         self._host = None
-        # One whose observer raises must not keep the others open; its error is in the log of its own task.
-        await asyncio.gather(*(session.close() for session in self._sessions), return_exceptions=True)
+        await asyncio.gather(*(session.close() for session in self._sessions))
         await self.clock.close()
         self._udp.close()
 

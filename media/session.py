@@ -154,13 +154,20 @@ class Session:
 
     def tick(self, now: float) -> None:
         """20 ms of the call: deliver what was heard, send what is due, notice who is gone."""
+        self._guard(self._tick, now)
+
+    def _tick(self, now: float) -> None:
+        if self._state is State.CONNECTED:
+            self._move_audio(now)
+            if now >= self._next_report:
+                self._report(now)
+        self._check_liveness(now)
+
+    def _guard(self, function: Callable[..., None], *args: object) -> None:
+        """Call the observer, or what calls it: a fault in one call must not reach another."""
         try:
-            if self._state is State.CONNECTED:
-                self._move_audio(now)
-                if now >= self._next_report:
-                    self._report(now)
-            self._check_liveness(now)
-        except Exception:  # a fault in one call must not reach another
+            function(*args)
+        except Exception:
             logger.exception("media session %s failed", self.id)
             self._end("failed")
 
@@ -199,11 +206,11 @@ class Session:
 
     def _open_channel(self) -> None:
         if self._state is State.CONNECTED:
-            self._observer.on_channel_open()
+            self._guard(self._observer.on_channel_open)
 
     def _hear_message(self, text: str) -> None:
         if self._state is State.CONNECTED:
-            self._observer.on_message(text)
+            self._guard(self._observer.on_message, text)
 
     def _heard(self) -> None:
         self._ice.heard = self._loop.time()
@@ -231,11 +238,13 @@ class Session:
             await self._peer.close()
             self._ice.close()
             self._on_released(self)
-            self._observer.on_closed(self._ended.result())
+            logger.info("media session %s over: %s", self.id, self._ended.result())
+            self._guard(self._observer.on_closed, self._ended.result())
 
     async def _connected(self) -> None:
         self._state = State.CONNECTED
+        logger.info("media session %s connected in %.0f ms", self.id, (self._loop.time() - self._started) * 1000)
         self._heard()
-        self._observer.on_connected()
+        self._guard(self._observer.on_connected)
         if self._offer.data is not None:
             await self._peer.start_sctp(self._offer.sctp_port, self._offer.max_message_size)

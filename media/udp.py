@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
+import pathlib
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +25,8 @@ BATCH = 64
 
 MAX_DATAGRAM = 2048
 PORT_ATTEMPTS = 20
+
+_PROC_TABLES = (pathlib.Path("/proc/net/udp"), pathlib.Path("/proc/net/udp6"))
 
 
 class PathOwner(Protocol):
@@ -93,6 +98,10 @@ class UdpSocket:
         return int(self._socket.getsockname()[1])
 
     @property
+    def inode(self) -> str:
+        return str(os.fstat(self._socket.fileno()).st_ino)
+
+    @property
     def closed(self) -> bool:
         return self._socket.fileno() < 0
 
@@ -148,12 +157,15 @@ class UdpPort:
     def addresses(self) -> list[str]:
         return list(self._sockets)
 
-    def open(self, addresses: Sequence[str]) -> None:
-        """The first sockets. Raises ``OSError`` when any address cannot be bound."""
+    def open(self, addresses: Sequence[str], *, strict: bool = True) -> None:
+        """The first sockets. Raises ``OSError`` when the port is taken or nothing is left to listen on.
+
+        Not ``strict``: an address that cannot be bound is left out (an IPv6 address that is still being probed).
+        """
         attempts = PORT_ATTEMPTS if self.port == 0 else 1
         for attempt in range(1, attempts + 1):
             try:
-                self._open_all(addresses)
+                self._open_all(addresses, strict)
             except OSError as error:
                 self.close()
                 if attempt == attempts:
@@ -182,9 +194,25 @@ class UdpPort:
             each.close()
         self._sockets.clear()
 
-    def _open_all(self, addresses: Sequence[str]) -> None:
+    def overflows(self) -> int:
+        """Datagrams the kernel dropped because a receive buffer was full; 0 where it does not tell (not on Linux)."""
+        inodes = {each.inode for each in self._sockets.values()}
+        total = 0
+        for table in _PROC_TABLES:
+            if table.exists():
+                rows = [line.split() for line in table.read_text().splitlines()[1:]]
+                total += sum(int(row[-1]) for row in rows if row[9] in inodes)
+        return total
+
+    def _open_all(self, addresses: Sequence[str], strict: bool) -> None:
         port = self.port
         for address in addresses:
-            self._sockets[address] = opened = UdpSocket(address, port, self._on_stun, self.stats)
-            port = opened.port
+            try:
+                self._sockets[address] = opened = UdpSocket(address, port, self._on_stun, self.stats)
+            except OSError as error:
+                if strict or error.errno != errno.EADDRNOTAVAIL or (not self._sockets and address == addresses[-1]):
+                    raise
+                logger.warning("no media on udp %s: %s", address, error.strerror)
+            else:
+                port = opened.port
         self.port = port

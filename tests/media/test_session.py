@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from media import rtcp
-from media.audio import OUTPUT_RATE, AudioFrame
+from media.audio import OUTPUT_RATE
 from media.channel import MAX_BUFFERED, MAX_RATE
 from media.engine import MediaEngine
 from media.session import State
@@ -203,23 +203,29 @@ async def test_an_aborted_association_is_a_goodbye(engine: MediaEngine, peer: Ba
     await until(lambda: peer.recorder.reason == "disconnected", deadline=2)
 
 
+@pytest.mark.parametrize("method", ["on_connected", "on_audio", "on_played", "on_channel_open", "on_message"])
 async def test_an_observer_that_fails_loses_only_its_own_call(
-    engine: MediaEngine, peer: BarePeer, caplog: pytest.LogCaptureFixture
+    engine: MediaEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
-    class Clumsy(Recorder):
-        def on_audio(self, frame: AudioFrame) -> None:
-            raise ZeroDivisionError
-
     other = BarePeer()
     await other.connect(engine)
-    peer.recorder = Clumsy()
-    await peer.connect(engine)
-    peer.send(peer.rtp())
-    await until(lambda: peer.recorder.reason == "failed")
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    client, recorder = AiortcClient(), Recorder()
+    monkeypatch.setattr(recorder, method, fail)
+    session = await client.connect(engine, recorder)
+    session.playout.write(SECOND_OF_TONE)
+    assert client.channel
+    client.channel.on("open", lambda: client.channel and client.channel.send("hello"))
+    await until(lambda: recorder.reason == "failed")
+    ours = [record.levelname for record in caplog.records if record.name.startswith("media")]
+    assert ours == ["ERROR"]
     assert engine.sessions == 1
     await talk(other, count=2)
     await until(lambda: other.recorder.frames)
+    await client.close()
     await other.close()
 
 

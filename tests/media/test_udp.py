@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,6 +64,31 @@ async def test_a_fixed_port_that_is_taken_is_named() -> None:
 async def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(OSError, match=r"udp port any of 203\.0\.113\.9"):
         UdpPort(0, Stun()).open(["203.0.113.9"])
+
+
+async def test_an_address_that_is_not_ready_does_not_stop_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    port = UdpPort(0, Stun())
+    port.open(["203.0.113.9", "127.0.0.1"], strict=False)
+    assert port.addresses == ["127.0.0.1"]
+    assert "no media on udp 203.0.113.9" in caplog.text
+    port.close()
+    with pytest.raises(OSError, match=r"203\.0\.113\.9"):
+        UdpPort(0, Stun()).open(["203.0.113.9"], strict=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+async def test_overflows_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("media.udp.RECEIVE_BUFFER", 4096)
+    port = UdpPort(0, Stun())
+    port.open(LOOPBACKS)
+    assert port.overflows() == 0
+    with client() as sender:
+        for _ in range(100):  # the loop does not run meanwhile
+            sender.sendto(b"\xff" * 100, ("127.0.0.1", port.port))
+    lost = port.overflows()
+    assert lost > 0
+    await until(lambda: port.stats.received == 100 - lost)
+    port.close()
 
 
 async def test_addresses_come_and_go(caplog: pytest.LogCaptureFixture) -> None:

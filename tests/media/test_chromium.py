@@ -1,0 +1,121 @@
+"""A real Chromium at the media engine, with nothing else of the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.async_api import Page, async_playwright
+
+from media.audio import OUTPUT_RATE
+from media.engine import MediaEngine
+from media.sdp import parse_offer
+from media.session import Session
+from tests.media.peers import Recorder, running_engine, until
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+]
+
+# A page that speaks a 440 Hz tone from WebAudio and measures what it hears.
+PAGE = """<!doctype html><audio autoplay></audio><script>
+async function call() {
+  const pc = window.pc = new RTCPeerConnection();
+  window.messages = [];
+  const channel = window.channel = pc.createDataChannel("events");
+  channel.onmessage = event => messages.push(event.data);
+  channel.onopen = () => channel.send("hello");
+  const context = new AudioContext();
+  const microphone = context.createMediaStreamDestination();
+  const tone = context.createOscillator();
+  const volume = context.createGain();
+  volume.gain.value = 0.3;
+  tone.connect(volume).connect(microphone);
+  tone.start();
+  for (const track of microphone.stream.getTracks()) pc.addTrack(track, microphone.stream);
+  pc.ontrack = event => {
+    window.streams = event.streams.length;
+    document.querySelector("audio").srcObject = event.streams[0];
+    const meter = context.createAnalyser();
+    const samples = new Float32Array(2048);
+    context.createMediaStreamSource(event.streams[0]).connect(meter);
+    window.peak = 0;
+    setInterval(() => {
+      meter.getFloatTimeDomainData(samples);
+      window.peak = Math.max(window.peak, ...samples.map(Math.abs));
+    }, 20);
+  };
+  await pc.setLocalDescription(await pc.createOffer());
+  while (pc.iceGatheringState !== "complete") await new Promise(resolve => setTimeout(resolve, 10));
+  await pc.setRemoteDescription({type: "answer", sdp: await answer(pc.localDescription.sdp)});
+}
+</script>"""
+
+
+@pytest.fixture
+async def page(tmp_path: Path) -> AsyncIterator[Page]:
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            tmp_path, executable_path=CHROMIUM, args=ARGUMENTS, headless=True
+        )
+        page = context.pages[0]
+        await page.set_content(PAGE)
+        yield page
+        await context.close()
+
+
+async def call(page: Page, engine: MediaEngine, recorder: Recorder) -> Session:
+    sessions: list[Session] = []
+
+    async def answer(sdp: str) -> str:
+        sessions.append(await engine.accept(parse_offer(sdp), recorder))
+        sessions[0].send("sent before the channel was open")
+        return sessions[0].answer
+
+    await page.expose_function("answer", answer)
+    await page.evaluate("call()")
+    return sessions[0]
+
+
+async def test_chromium_talks_and_hears_and_says_goodbye(page: Page) -> None:
+    async with running_engine() as engine:
+        recorder = Recorder()
+        session = await call(page, engine, recorder)
+        await until(lambda: {"connected", "open", "audio"} <= set(recorder.events))
+        await until(lambda: recorder.level > -20 and recorder.messages == ["hello"])
+        tone = np.sin(2 * np.pi * 300 * np.arange(2 * OUTPUT_RATE) / OUTPUT_RATE) * 9000
+        session.playout.write(tone.astype(np.int16))
+        await page.wait_for_function("window.peak > 0.2")
+        assert await page.evaluate("window.streams") == 1
+        assert await page.evaluate("messages") == ["sent before the channel was open"]
+        await until(lambda: recorder.played == 2 * OUTPUT_RATE)
+        assert session.stats.receiver.malformed == 0
+
+        loop = asyncio.get_running_loop()
+        hung_up = loop.time()
+        await page.evaluate("pc.close()")
+        await until(lambda: recorder.reason)
+        assert recorder.reason == "disconnected"
+        assert loop.time() - hung_up < 2  # by its goodbye, not by silence
+
+
+async def test_chromium_hears_that_the_server_hangs_up(page: Page) -> None:
+    async with running_engine() as engine:
+        recorder = Recorder()
+        session = await call(page, engine, recorder)
+        await until(lambda: "open" in recorder.events)
+        await session.close()
+        assert recorder.reason == "closed"
+        await page.wait_for_function("channel.readyState === 'closed'")
