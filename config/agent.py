@@ -18,6 +18,8 @@ ANY_LANGUAGE = "*"
 """Key of a greeting that was given as one text for all languages."""
 
 MAX_TOOLS = 128
+MAX_ITEMS = 256
+"""Of any list or object at the top level: a large frame full of errors costs no more than a small one."""
 MAX_PROBLEMS = 32
 
 UNSUPPORTED = frozenset({"knowledge_base", "preparing", "skills", "turn_detection"})
@@ -136,9 +138,9 @@ class AgentConfig(Part):
     interruption: InterruptionConfig | None = None
     """``None``: the agent sets nothing, the server's own preset applies."""
     prompt: Text = ""
-    vars: Annotated[dict[Text, Text], Field(max_length=256)] = {}
+    vars: dict[Text, Text] = {}
     raw_prompt: Flag = False
-    greeting: Annotated[dict[Text, Text], Field(max_length=64)] = {}
+    greeting: dict[Text, Text] = {}
     """By language tag; a text for all languages stands under ``ANY_LANGUAGE``. See ``greeting_for``."""
     greeting_in_chat: Flag = False
     timezone: Text = "UTC"
@@ -146,7 +148,7 @@ class AgentConfig(Part):
     tools: tuple[dict[str, Any], ...] = ()
     """Functions in chat-completions form: ``{"type": "function", "function": {name, description, parameters}}``."""
     session_limits: SessionLimits = SessionLimits()
-    allowed_origins: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
+    allowed_origins: tuple[Text, ...] = ()
     """Patterns of protocol 9.3; empty: tokens need a key."""
 
     @classmethod
@@ -201,8 +203,10 @@ def _canonical(wire: object, problems: list[Problem]) -> dict[str, Any]:
         if key in UNSUPPORTED:
             problems.append(Problem(key, "unsupported", "has no effect on this server", value))
         elif key not in AgentConfig.model_fields or key == "id":
-            if key not in SILENT:
+            if key not in SILENT and len(problems) < MAX_PROBLEMS:
                 problems.append(Problem(key, "unknown", "unknown key", value))
+        elif isinstance(value, Mapping | list) and len(value) > MAX_ITEMS:
+            problems.append(Problem(key, "invalid", f"expected at most {MAX_ITEMS} entries"))
         else:
             try:
                 known[key] = _RESOLVE[key](value, problems) if key in _RESOLVE else value
@@ -230,7 +234,7 @@ def _hoisted(nested: Mapping[Any, Any], problems: list[Problem]) -> dict[str, An
             values["voice" if key == "tts" else key] = value
         elif key in _UNSUPPORTED_CONFIG:
             problems.append(Problem(f"config.{key}", "unsupported", "has no effect on this server", value))
-        else:
+        elif len(problems) < MAX_PROBLEMS:
             problems.append(Problem(f"config.{key}", "unknown", "unknown key", value))
     return values
 

@@ -128,35 +128,43 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", enable_decoding=False, env_ignore_empty=True
     )
 
-    host: Name = Field("127.0.0.1", description="Address to which HTTP is bound.")
-    port: Port = Field(8080, description="TCP port of HTTP; 0 takes a free one.")
-    udp_port: Port = Field(40000, description="UDP port of all media; 0 takes a free one.")
+    host: Name = Field(default="127.0.0.1", description="Address to which HTTP is bound.")
+    port: Port = Field(default=8080, description="TCP port of HTTP; 0 takes a free one.")
+    udp_port: Port = Field(default=40000, description="UDP port of all media; 0 takes a free one.")
     udp_addresses: Annotated[tuple[Address, ...], Listed] = Field(
-        (), description="Local addresses that carry media; none: those of this machine's interfaces."
+        default=(), description="Local addresses that carry media; none: those of this machine's interfaces."
     )
     public_ip: Annotated[tuple[Address, ...], Listed] = Field(
-        (), description="Addresses to announce instead of the local ones, in front of a 1:1 NAT or a container."
+        default=(), description="Addresses to announce instead of the local ones, in front of a 1:1 NAT or a container."
     )
     public_url: WebUrl | None = Field(
-        None, description="Base address under which clients reach this server; none: that of each request."
+        default=None, description="Base address under which clients reach this server; none: that of each request."
     )
-    trust_proxy: bool = Field(False, description="Believe X-Forwarded-* headers: only behind a proxy that sets them.")
+    trust_proxy: bool = Field(
+        default=False, description="Believe X-Forwarded-* headers: only behind a proxy that sets them."
+    )
 
     api_keys: Annotated[tuple[ApiKey, ...], Listed] = Field(
-        (), description="Secret keys of backends, each `key` or `org:key`; none: one is made and kept in data_dir."
+        default=(), description="Secret keys of backends, each `key` or `org:key`; none: one is made, kept in data_dir."
     )
     secret: Annotated[SecretStr, AfterValidator(_signing_secret)] | None = Field(
-        None, description="Signs tokens, at least 32 characters; none: one is made and kept in data_dir."
+        default=None, description="Signs tokens, at least 32 characters; none: one is made and kept in data_dir."
     )
-    token_ttl: Annotated[int, Field(ge=5, le=3600)] = Field(60, description="Life of a voice or chat token, seconds.")
-    allow_any_origin: bool = Field(False, description='Accept "*" among the allowed_origins of an agent.')
-    redis_url: RedisUrl | None = Field(None, description="Redis that holds what several processes share; none: memory.")
+    token_ttl: Annotated[int, Field(ge=5, le=3600)] = Field(
+        default=60, description="Life of a voice or chat token, seconds."
+    )
+    allow_any_origin: bool = Field(default=False, description='Accept "*" among the allowed_origins of an agent.')
+    redis_url: RedisUrl | None = Field(
+        default=None, description="Redis that holds what several processes share; none: memory of this one."
+    )
 
-    turn_urls: Annotated[tuple[TurnUrl, ...], Listed] = Field((), description="TURN servers for browsers.")
+    turn_urls: Annotated[tuple[TurnUrl, ...], Listed] = Field(default=(), description="TURN servers for browsers.")
     turn_secret: Annotated[SecretStr, Field(min_length=1)] | None = Field(
-        None, description="Secret shared with the TURN servers, for time-limited credentials."
+        default=None, description="Secret shared with the TURN servers, for time-limited credentials."
     )
-    turn_ttl: Annotated[int, Field(ge=60, le=86400)] = Field(3600, description="Life of TURN credentials, seconds.")
+    turn_ttl: Annotated[int, Field(ge=60, le=86400)] = Field(
+        default=3600, description="Life of TURN credentials, seconds."
+    )
 
     data_dir: Folder = Field(
         default_factory=lambda: platformdirs.user_data_path("voice-server", appauthor=False),
@@ -166,19 +174,23 @@ class Settings(BaseSettings):
         default_factory=lambda: platformdirs.user_cache_path("voice-server", appauthor=False) / "models",
         description="Folder of the model files.",
     )
-    stt: Name = Field("moonshine", description="Speech-to-text engine of agents that name none, or none that is here.")
-    llm: Name = Field("local", description="Language model engine, likewise.")
-    tts: Name = Field("hibari", description="Text-to-speech engine, likewise.")
-    default_voice: Name = Field("heart", description="Voice of agents that name none, or none that is here.")
-
-    max_calls: Annotated[int, Field(ge=1, le=100_000)] = Field(50, description="Calls at the same time.")
-    drain_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
-        30.0, description="How long running calls may go on after SIGTERM, seconds."
+    stt: Name = Field(
+        default="moonshine", description="Speech-to-text engine of agents that name none, or none that is here."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    llm: Name = Field(default="local", description="Language model engine, likewise.")
+    tts: Name = Field(default="hibari", description="Text-to-speech engine, likewise.")
+    default_voice: Name = Field(default="heart", description="Voice of agents that name none, or none that is here.")
+
+    max_calls: Annotated[int, Field(ge=1, le=100_000)] = Field(default=50, description="Calls at the same time.")
+    drain_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
+        default=30.0, description="How long running calls may go on after SIGTERM, seconds."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
 
     agents: tuple[InstanceOf[AgentConfig], ...] = Field(
-        (), description="Agents declared in the file as [agents.NAME], with the keys that a backend would send."
+        default=(), description="Agents declared in the file as [agents.NAME], with the keys that a backend would send."
     )
 
     _sources: dict[str, Literal["flag", "environment", "file"]] = PrivateAttr(default_factory=dict)

@@ -61,10 +61,8 @@ def stt(value: object) -> dict[str, Any]:
             return _flux({"provider": model.lower()})
         found = {"provider": provider.lower(), "model": model}
         if separator == ":":
-            found["model"], _, language = model.partition(":")
-            if language:
-                found["language"] = language
-        return _flux(found)
+            found["model"], _, found["language"] = (part.strip() for part in model.partition(":"))
+        return _flux({key: name for key, name in found.items() if name})
     return _flux(_with_options(_object(value), ("provider", "model", "language")))
 
 

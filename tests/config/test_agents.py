@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from config.agents import load_agents
+from config.problem import SettingsError
+from config.settings import Settings
+
+
+def test_the_demo_agent_answers_on_a_fresh_server() -> None:
+    (demo,) = load_agents(Settings())
+    assert demo.id == "demo"
+    assert demo.language == "en"
+    assert demo.generates
+    assert demo.llm is not None
+    assert demo.llm.provider == "local"
+    assert "{{time}}" in demo.effective_prompt
+    assert "demo agent" in (demo.greeting_for("en") or "")
+    assert demo.allowed_origins == ("http://localhost:*", "http://127.0.0.1:*")
+
+
+@pytest.mark.parametrize("settings", [Settings(host="0.0.0.0"), Settings(host="::"), Settings(trust_proxy=True)])
+def test_the_demo_agent_is_open_to_nobody_when_others_can_reach_it(settings: Settings) -> None:
+    assert load_agents(settings)[0].allowed_origins == ()
+
+
+def test_agents_are_declared_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "voice.toml"
+    file.write_text("""
+        host = "0.0.0.0"
+        [agents.Front_Desk]
+        greeting = { en = "Hello", es = "Hola" }
+        voice = "elevenlabs/sarah"
+        llm = "gpt-4.1-mini"
+        allowed_origins = ["https://mysite.com"]
+        [[agents.Front_Desk.tools]]
+        name = "book"
+        [agents.demo]
+        greeting = "Mine"
+    """)
+    demo, desk = load_agents(Settings.load(file))
+    assert demo.greeting_for("en") == "Mine"
+    assert desk.id == "front-desk"
+    assert desk.greeting_for("es-MX") == "Hola"
+    assert (desk.voice.provider, desk.voice.voice_id) == ("elevenlabs", "sarah")
+    assert desk.tools[0]["function"]["name"] == "book"
+    assert desk.allowed_origins == ("https://mysite.com",)  # the operator's own words count wherever HTTP is bound
+
+
+def test_any_problem_of_a_declared_agent_stops_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "voice.toml"
+    file.write_text("""
+        [agents.mara]
+        promt = "secret plan"
+        timezone = "Mars/Olympus"
+        skills = []
+        interruption = { min_words = "two" }
+        [agents.Mara]
+        [agents."!!"]
+    """)
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(file)
+    text = str(caught.value)
+    assert f"agents.mara.promt in {file}: unknown key; did you mean prompt?" in text
+    assert "secret plan" not in text
+    assert f"agents.mara.timezone = 'Mars/Olympus' in {file}: unknown time zone" in text
+    assert f"agents.mara.interruption.min_words = 'two' in {file}: expected a valid integer" in text
+    assert f"agents.mara.skills = [] in {file}: has no effect" in text
+    assert f"agents.Mara in {file}: expected a name" in text
+    assert f"agents.!! in {file}: expected a name" in text
+
+
+@pytest.mark.parametrize("content", ["agents = 5", "[[agents]]\nname = 'x'", "[agents]\nmara = 5"])
+def test_agents_that_are_no_tables_stop_the_start(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "voice.toml"
+    file.write_text(content)
+    with pytest.raises(SettingsError, match="expected"):
+        Settings.load(file)
