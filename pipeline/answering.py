@@ -192,7 +192,7 @@ class Answering:
         voice = self.voice
         spoken = False
 
-        async def timed() -> AsyncGenerator[str, None]:
+        async def timed(limit: asyncio.Timeout) -> AsyncGenerator[str, None]:
             nonlocal spoken
             while True:
                 limit.reschedule(None)  # what the voice waits for now is not its own fault
@@ -205,8 +205,8 @@ class Answering:
 
         self._speaking.begin(utterance)
         try:
-            async with asyncio.timeout(None) as limit:
-                sound = voice.engine.speak(timed(), voice=voice.name, language=voice.language, speed=voice.speed)
+            async with asyncio.timeout(None) as limit, _closing(pieces), _closing(timed(limit)) as words:
+                sound = voice.engine.speak(words, voice=voice.name, language=voice.language, speed=voice.speed)
                 async with _closing(sound) as chunks:
                     async for chunk in chunks:
                         self._speaking.write(utterance, chunk)

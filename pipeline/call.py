@@ -44,6 +44,9 @@ CHANNEL_SECONDS = 1.0
 FAREWELL_SECONDS = 0.2
 """Between the last event and the end of the line: time for its delivery. Protocol 4.6."""
 
+RELEASE_SECONDS = 5.0
+"""How long engines may take to let go of a call that is over."""
+
 EARLY_MESSAGES = 32
 """Messages of a browser that are kept until the call has begun."""
 
@@ -251,8 +254,12 @@ class Call:
             self._publish_end(self._started, reason)
             if not self._line_closed:
                 await asyncio.sleep(FAREWELL_SECONDS)
-        await self._answering.aclose()
-        await self._hearing.aclose()
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._answering.aclose()
+                await self._hearing.aclose()
+        except TimeoutError:
+            logger.warning("call %s: an engine did not let go in time", self.id)
         if not self._line_closed:
             await self._line.close()
 

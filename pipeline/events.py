@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A fact about a call. Fields are the wire's snake_case names; a field that is ``None`` is left out of the frame."""
+    """A fact about a call. Fields have the wire's snake_case names; one that is ``None`` is left out of the frame."""
 
     name: ClassVar[str]
 

@@ -230,13 +230,15 @@ class Hearing:
         if turn is None or not start.continued:
             turn = self._turn = Turn(start.turn_id)
             self._last_text = ""
-        elif not turn.open:
+        elif turn.open:  # its text was still to come: nobody knows yet that it seemed over
+            self._bot.on_user_active()
+            return
+        else:
             turn.open = turn.continued = True
             turn.message_id = uuid.uuid4().hex
-        if turn.began is None:
-            turn.began = self._when(start.began)
-            began = self._wall_clock(turn.began)
-            self._publish(SpeechStarted(turn_id=turn.id, confidence=start.confidence, timestamp=began))
+        turn.began = self._when(start.began)
+        began = self._wall_clock(turn.began)
+        self._publish(SpeechStarted(turn_id=turn.id, confidence=start.confidence, timestamp=began))
         if start.interrupts:
             self._bot.on_interruption(continued=start.continued)
         self._bot.on_user_active()

@@ -41,7 +41,7 @@ class Recognition:
         self._stale = False
         self._stream: Stream | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._readers: set[asyncio.Task[None]] = set()  # with those that still close their stream
+        self._closing: set[asyncio.Task[None]] = set()
         self._owed: deque[asyncio.TimerHandle] = deque()
 
     @property
@@ -62,8 +62,6 @@ class Recognition:
             self._fail(error)
             return
         self._reader = asyncio.create_task(self._read(self._stream), name="transcripts")
-        self._readers.add(self._reader)
-        self._reader.add_done_callback(self._readers.discard)
 
     def use(self, engine: SpeechToText, language: str) -> None:
         """Speak to another engine or in another language from the next ``listen`` on."""
@@ -112,7 +110,7 @@ class Recognition:
     async def aclose(self) -> None:
         """Release the stream; nothing is reported any more."""
         self._drop()
-        await asyncio.gather(*self._readers, return_exceptions=True)
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _read(self, stream: Stream) -> None:
         error = EngineError("The speech recogniser hung up")
@@ -126,8 +124,6 @@ class Recognition:
         except Exception:
             logger.exception("A speech recogniser broke")
             error = EngineError("The speech recogniser broke")
-        finally:
-            await stream.aclose()
         if stream is self._stream:
             self._fail(error)
 
@@ -137,11 +133,21 @@ class Recognition:
         self._listener.on_recognition_failed(error)
 
     def _drop(self) -> None:
-        """Leave the present stream; its reader closes it."""
-        self._stream = None
+        """Leave the present stream."""
         for timer in self._owed:
             timer.cancel()
         self._owed.clear()
-        if self._reader and self._reader is not asyncio.current_task():
-            self._reader.cancel()
-        self._reader = None
+        if self._stream and self._reader:
+            closing = asyncio.create_task(_close(self._stream, self._reader), name="closing a recogniser")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        self._stream = self._reader = None
+
+
+async def _close(stream: Stream, reader: asyncio.Task[None]) -> None:
+    reader.cancel()
+    await asyncio.gather(reader, return_exceptions=True)
+    try:
+        await stream.aclose()
+    except Exception:
+        logger.exception("A speech recogniser could not be closed")

@@ -1,6 +1,6 @@
 """Engines, a line and a person whose behaviour is written down, for calls in virtual time.
 
-The person speaks PCM in which each sample is the number of a word, so that the recogniser knows no more than it was given.
+The person speaks PCM in which each sample is the number of a word, so that the recogniser knows only what it heard.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Vocabulary:
 
 
 class ScriptedStt:
-    """Recognises each word once a third of it was heard. ``failing``: texts of errors for the next streams."""
+    """Recognises each word once a third of it was heard."""
 
     name = "scripted-stt"
 
@@ -53,7 +53,7 @@ class ScriptedStt:
         self.open_streams = 0
         self.languages: list[str] = []
         self.broken = ""
-        """While set, every stream fails with this text."""
+        """While set, every stream fails with this text; ``at once``: it cannot even be opened."""
 
     async def start(self) -> None: ...
 
@@ -147,7 +147,7 @@ class ScriptedLlm:
 
 
 class ScriptedTts:
-    """A quarter of a second for each word. ``failing``: a word at which it breaks; ``pace``: seconds a word takes it."""
+    """A quarter of a second for each word, made in ``pace`` seconds; ``failing`` is a word that breaks it, or ``*``."""
 
     name = "scripted-tts"
 
@@ -262,7 +262,7 @@ class Log:
     """What a call published."""
 
     now: Callable[[], float]
-    events: list[tuple[float, Event]] = field(default_factory=list)
+    events: list[tuple[float, Any]] = field(default_factory=list)
 
     def publish(self, event: Event) -> None:
         self.events.append((self.now(), event))

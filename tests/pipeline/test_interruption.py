@@ -1,0 +1,155 @@
+"""The user speaks while the bot thinks or speaks. Protocol 7.5, 8.5, 8.6."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.pipeline.stage import GREETING, Stage, play
+
+
+def test_barge_in_after_two_seconds_is_a_new_turn() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.person.say("tell me a story")
+        await stage.until(lambda: len(stage.log.all("bot.word")) == 10)
+        stage.began = asyncio.get_running_loop().time()  # type: ignore[attr-defined]
+        stage.person.say("no stop please")
+        await stage.event("bot.interrupted")
+        assert stage.line.playout.pending == 0
+        await stage.event("bot.finished")
+
+    story = "Once upon a time there was a king who had three sons, and all of them were brave and kind and strong."
+    stage = play(story, "All right.", greeting="")(dialogue)
+    assert stage.log.at("bot.interrupted") - stage.began < 0.5  # type: ignore[attr-defined]
+    interrupted = stage.log.all("bot.interrupted")[0]
+    heard = story.split()[: interrupted.words_spoken]
+    assert interrupted.reason == "user_spoke"
+    assert interrupted.last_word == heard[-1]
+    assert interrupted.played_ms == pytest.approx(250 * len(heard), abs=250)
+    assert [event.turn_id for event in stage.log.all("turn.end")] == [1, 2]
+    assert stage.history() == [
+        ("user", "tell me a story"),
+        ("assistant", " ".join(heard)),
+        ("user", "no stop please"),
+        ("assistant", "All right."),
+    ]
+    names = stage.log.names("bot.word", "user.speaking", "llm.response", "turn.latency")
+    at = names.index("bot.interrupted")
+    assert names[at - 1 : at + 3] == ["speech.started", "bot.interrupted", "message.confirmed", "user.message"]
+
+
+def test_barge_in_before_two_seconds_continues_the_turn() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.person.say("what is seven")
+        await stage.until(lambda: len(stage.log.all("bot.word")) == 3)
+        stage.person.say("plus five")
+        await stage.event("bot.finished")
+
+    stage = play("Seven is a number, and a nice one at that.", "Twelve.", greeting="")(dialogue)
+    assert stage.log.all("bot.interrupted")[0].reason == "continuation"
+    first, second = stage.log.all("user.message")
+    assert (first.turn_id, second.turn_id) == (1, 1)
+    assert first.message_id != second.message_id
+    assert second.text == "what is seven plus five"
+    assert [e.text for e in stage.log.all("user.speaking")][-1] == "what is seven plus five"
+    assert [event.text for event in stage.log.all("message.confirmed")] == ["Twelve."]
+    assert stage.history() == [("user", "what is seven plus five"), ("assistant", "Twelve.")]
+
+
+def test_going_on_while_the_bot_thinks_continues_the_turn_unannounced() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.llm.first_token = 2.0
+        stage.person.say("what is seven")
+        await stage.event("llm.thinking")
+        stage.person.say("plus five")
+        await stage.event("bot.finished")
+
+    stage = play("Seven.", "Twelve.", greeting="")(dialogue)
+    assert stage.log.all("bot.interrupted") == []
+    assert [event.text for event in stage.log.all("user.message")] == ["what is seven", "what is seven plus five"]
+    assert len(stage.log.all("bot.speaking")) == 1
+    assert stage.history() == [("user", "what is seven plus five"), ("assistant", "Twelve.")]
+
+
+def test_going_on_before_the_final_came_is_one_message() -> None:
+    async def dialogue(stage: Stage) -> None:
+        await stage.greeted()
+        stage.stt.final_seconds = 1.0
+        stage.person.say("what is seven")
+        stage.person.pause(800)
+        stage.person.say("plus five")
+        await stage.event("bot.finished", 2)
+
+    stage = play("Twelve.")(dialogue)
+    assert [event.text for event in stage.log.all("user.message")] == ["what is seven plus five"]
+    assert len(stage.log.all("speech.started")) == 1
+    assert stage.history() == [
+        ("assistant", GREETING),
+        ("user", "what is seven plus five"),
+        ("assistant", "Twelve."),
+    ]
+
+
+def test_noise_that_withdrew_an_answer_has_it_answered_again() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.person.say("what is seven")
+        await stage.until(lambda: len(stage.log.all("bot.word")) == 3)
+        stage.person.noise(500)
+        await stage.event("bot.finished")
+
+    stage = play("Seven is a number, and a nice one at that.", "A number.", greeting="")(dialogue)
+    assert stage.history() == [("user", "what is seven"), ("assistant", "A number.")]
+
+
+def test_an_interrupted_greeting_stays_in_full() -> None:
+    async def dialogue(stage: Stage) -> None:
+        await stage.until(lambda: len(stage.log.all("bot.word")) == 3)
+        stage.person.say("hello there")
+        await stage.event("bot.finished")
+
+    stage = play("Hi.")(dialogue)
+    assert stage.log.all("bot.interrupted")[0].reason == "user_spoke"
+    spoken_part = " ".join(GREETING.split()[: stage.log.all("bot.interrupted")[0].words_spoken])
+    assert stage.log.all("message.confirmed")[0].text == spoken_part
+    assert stage.log.all("turn.end")[0].turn_id == 1
+    assert stage.history() == [("assistant", GREETING), ("user", "hello there"), ("assistant", "Hi.")]
+
+
+def test_words_interrupt_where_the_voice_is_too_soft() -> None:
+    async def dialogue(stage: Stage) -> None:
+        await stage.until(lambda: len(stage.log.all("bot.word")) == 2)
+        stage.person.say("please stop", level=-55)
+        await stage.event("bot.finished")
+
+    stage = play("Yes.")(dialogue)
+    assert stage.log.all("bot.interrupted")[0].reason == "user_spoke"
+    assert stage.log.all("user.message")[0].text == "please stop"
+
+
+@pytest.mark.parametrize("soft", [{"text": "mhm okay", "level": -55}, {"text": "hm", "level": -20}])
+def test_an_acknowledgement_interrupts_nothing_and_shows_nowhere(soft: dict[str, Any]) -> None:
+    async def dialogue(stage: Stage) -> None:
+        await stage.until(lambda: len(stage.log.all("bot.word")) == 2)
+        stage.person.say(**soft)
+        await stage.greeted()
+        await asyncio.sleep(2)
+
+    stage = play()(dialogue)
+    assert not {"bot.interrupted", "speech.started", "user.speaking"} & set(stage.log.names())
+
+
+def test_an_agent_that_cannot_be_interrupted() -> None:
+    async def dialogue(stage: Stage) -> None:
+        await stage.until(lambda: len(stage.log.all("bot.word")) == 1)
+        stage.person.say("be quiet")  # ends before the greeting does: it never counted
+        await stage.until(lambda: len(stage.log.all("bot.word")) == 6)
+        stage.person.say("now it is my turn")  # goes on after it
+        await stage.event("bot.finished", 2)
+
+    stage = play("Yes.", interruption=False)(dialogue)
+    assert stage.log.all("bot.interrupted") == []
+    assert [event.text for event in stage.log.all("user.message")] == ["now it is my turn"]
+    finished = stage.log.names("bot.word").index("bot.finished")
+    assert stage.log.names("bot.word")[finished + 1] == "speech.started"
