@@ -145,7 +145,7 @@ def _flux(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _said(text: str) -> str:
-    if not text.strip():
+    if not text.strip("/: "):
         raise ValueError("expected a name, found an empty text")
     return text.strip()
 
@@ -158,7 +158,7 @@ def _split(text: str, separators: str) -> tuple[str, str, str]:
     at = min((i for s in separators if (i := text.find(s)) >= 0), default=-1)
     if 0 < at < len(text) - 1:
         return text[:at].strip(), text[at], text[at + 1 :].strip()
-    return "", "", text.strip(separators + " ")
+    return "", "", text.strip(f"{separators} ")
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -1,10 +1,17 @@
+"""What all tests share: a real Redis, an environment without settings, property tests that a busy machine cannot fail."""
+
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.redis_server import RedisServer
+
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +36,5 @@ def own_redis() -> Iterator[RedisServer]:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own ``VOICE_…`` variables do not change what is tested."""
-    import os
-
     for name in [name for name in os.environ if name.upper().startswith("VOICE_")]:
         monkeypatch.delenv(name)
