@@ -227,8 +227,10 @@ class Session:
         either: list[asyncio.Future[Any]] = [handshake, self._ended]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not self._ended.done():
-                await self._connected() if handshake.result() else self._end("failed")
+            if not self._ended.done() and handshake.result():
+                await self._connected()
+            elif not self._ended.done():
+                self._end("failed")
             await self._ended
         finally:
             self._end("failed")  # only if this task was cancelled

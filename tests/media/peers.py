@@ -208,6 +208,7 @@ class BarePeer(asyncio.DatagramProtocol):
     def check(self, *, nominate: bool = True, password: str | None = None, username: str | None = None) -> bytes:
         """Send a binding request; returns its transaction id."""
         answer = SessionDescription.parse(self.session.answer).media[0].ice
+        assert answer is not None
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         request.attributes["USERNAME"] = username or f"{answer.usernameFragment}:bare"
         request.attributes["PRIORITY"] = 1

@@ -191,7 +191,7 @@ async def deaf(*_: object) -> None:
 
 async def misbehave(peer: BarePeer, how: str) -> None:
     sctp = peer.sctp
-    sctp._receive = deaf  # type: ignore[method-assign]
+    sctp._receive = deaf  # type: ignore[method-assign,assignment]
     if how == "opens a channel twice":
         for _ in range(2):
             await sctp._send_chunk(chunk(peer, opening(b"events"), protocol=WEBRTC_DCEP))
@@ -247,7 +247,7 @@ async def test_a_good_channel_still_opens() -> None:
     async with running_engine(addresses=["127.0.0.1"]) as engine:
         peer = BarePeer()
         await peer.connect(engine, sctp=True)
-        peer.sctp._receive = deaf  # type: ignore[method-assign]
+        peer.sctp._receive = deaf  # type: ignore[method-assign,assignment]
         await peer.sctp._send_chunk(chunk(peer, opening(b"events"), protocol=WEBRTC_DCEP))
         await until(lambda: "open" in peer.recorder.events)
         assert isinstance(peer.session._channel._channel, RTCDataChannel)

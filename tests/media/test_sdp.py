@@ -61,6 +61,7 @@ def test_the_answer_is_complete(name: str) -> None:
     for media in accepted:
         assert media.dtls is not None
         assert media.dtls.role == "server"  # a=setup:passive
+        assert media.ice is not None
         assert media.ice.iceLite
         assert (media.ice.usernameFragment, media.ice.password) == (LOCAL.ufrag, LOCAL.password)
     tagged = accepted[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import gc
 import logging
 import random
@@ -34,6 +35,10 @@ async def peer(engine: MediaEngine) -> AsyncIterator[BarePeer]:
     peer = BarePeer()
     yield peer
     await peer.close()
+
+
+def ended(recorder: Recorder) -> bool:
+    return recorder.reason is not None
 
 
 async def talk(peer: BarePeer, *, count: int) -> None:
@@ -218,7 +223,7 @@ async def test_an_observer_that_fails_loses_only_its_own_call(
     session = await client.connect(engine, recorder)
     session.playout.write(SECOND_OF_TONE)
     assert client.channel
-    client.channel.on("open", lambda: client.channel and client.channel.send("hello"))
+    client.channel.on("open", functools.partial(client.channel.send, "hello"))
     await until(lambda: recorder.reason == "failed")
     ours = [record.levelname for record in caplog.records if record.name.startswith("media")]
     assert ours == ["ERROR"]
@@ -314,6 +319,7 @@ async def test_only_small_texts_on_the_right_channel_are_heard(engine: MediaEngi
     await client.connect(engine, recorder)
     await until(lambda: "open" in recorder.events)
     assert client.channel
+    assert client.connection.sctp
     client.connection.sctp._remote_max_message_size = 0  # our limit is not the client's
     other = client.connection.createDataChannel("other")
     again = client.connection.createDataChannel("events")
@@ -380,7 +386,7 @@ async def test_many_calls_one_after_the_other_leave_nothing(engine: MediaEngine)
             await peer.session.close()
         else:
             await peer.dtls.stop()  # close-notify
-            await until(lambda peer=peer: peer.recorder.reason)
+            await until(functools.partial(ended, peer.recorder))
         await peer.close()
         assert engine.sessions == 0
     del peer
