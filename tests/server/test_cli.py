@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from server.cli import main
 from server.peer import Peer, PeerError
 from tests.live import LiveServer
 from tests.redis_server import RedisServer
@@ -45,13 +47,16 @@ def ended(server: LiveServer, seconds: float = SECONDS) -> int:
     return process_of(server).wait(seconds)
 
 
-def test_help_names_every_command(tmp_path: Path) -> None:
-    got = run("--help", folder=tmp_path)
-    assert got.returncode == 0
+def test_help_names_every_command() -> None:
+    got = CliRunner().invoke(main, ["--help"])
+    assert got.exit_code == 0
     for command in ("serve", "talk", "token", "setup", "doctor"):
-        assert command in got.stdout
-        assert run(command, "--help", folder=tmp_path).returncode == 0
-    assert run("--version", folder=tmp_path).stdout.startswith("voice-server")
+        assert command in got.output
+        assert CliRunner().invoke(main, [command, "--help"]).exit_code == 0
+
+
+def test_version(tmp_path: Path) -> None:
+    assert run("--version", folder=tmp_path).stdout.startswith("voice-server, version ")
 
 
 def test_one_ready_line_and_a_clean_end(tmp_path: Path) -> None:
@@ -126,13 +131,10 @@ def test_a_udp_port_in_use_too(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["serve", "setup"])
-def test_bad_settings_exit_2_with_their_names(
-    command: str, environment: dict[str, str], text: str, tmp_path: Path
-) -> None:
-    got = run(command, folder=tmp_path, **environment)
-    assert got.returncode == 2
+def test_bad_settings_exit_2_with_their_names(command: str, environment: dict[str, str], text: str) -> None:
+    got = CliRunner(env=environment).invoke(main, [command])
+    assert got.exit_code == 2
     assert text in got.stderr
-    assert "Traceback" not in got.stderr
     assert "too short" not in got.stderr
 
 
@@ -217,24 +219,22 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
 
 
 def test_token_mints_with_the_kept_key(tmp_path: Path) -> None:
+    runner = CliRunner(env={"VOICE_DATA_DIR": str(tmp_path / "data")})
     with LiveServer(tmp_path) as server:
-        got = run(
-            "token", "--agent", "Demo", "--url", server.url, "--metadata", '{"user": 1}', "--json", folder=tmp_path
-        )
-        assert got.returncode == 0, got.stderr
+        command = ["token", "--url", server.url, "--agent"]
+        got = runner.invoke(main, [*command, "Demo", "--metadata", '{"user": 1}', "--json"])
+        assert got.exit_code == 0, got.stderr
         body = json.loads(got.stdout)
         assert body["token"].startswith("wrtc_")
         assert body["agent_id"] == "demo"
-        got = run("token", "--agent", "demo", "--url", server.url, folder=tmp_path)
-        assert got.stdout.startswith("wrtc_")
-        got = run("token", "--agent", "demo", "--url", server.url, "--api-key", "wrong", folder=tmp_path)
-        assert (got.returncode, got.stdout) == (1, "")
+        assert runner.invoke(main, [*command, "demo"]).stdout.startswith("wrtc_")
+        got = runner.invoke(main, [*command, "demo", "--api-key", "wrong"])
+        assert (got.exit_code, got.stdout) == (1, "")
         assert got.stderr == "Error: Invalid API key (status 401)\n"
-        got = run("token", "--agent", "nobody", "--url", server.url, folder=tmp_path)
-        assert "Agent 'nobody' is not online" in got.stderr
-    got = run("token", "--agent", "demo", "--url", server.url, folder=tmp_path)
-    assert got.returncode == 1
-    assert "Traceback" not in got.stderr
+        assert "Agent 'nobody' is not online" in runner.invoke(main, [*command, "nobody"]).stderr
+    got = runner.invoke(main, [*command, "demo"])
+    assert got.exit_code == 1
+    assert "does not answer" in got.stderr
 
 
 def findings(got: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
@@ -286,8 +286,8 @@ def test_nothing_secret_is_logged(tmp_path: Path) -> None:
     environment = {"VOICE_API_KEYS": key, "VOICE_SECRET": secret}
     with LiveServer(tmp_path, "--log-level", "debug", environment=environment) as server:
         arguments = ["--agent", "demo", "--url", server.url, "--api-key", key, "--metadata", '{"user": "confidential"}']
-        got = run("token", *arguments, folder=tmp_path)
-        assert got.returncode == 0, got.stderr
+        got = CliRunner().invoke(main, ["token", *arguments])
+        assert got.exit_code == 0, got.stderr
         server.stop()
         log = server.log.read_text()
     for hidden in (key, secret, "confidential", got.stdout.strip()):
