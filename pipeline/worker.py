@@ -339,8 +339,12 @@ class _Process:
 
     async def aclose(self) -> None:
         """Kill it and wait until it is gone: it holds no state worth saving."""
-        self.kill()
         self._writer.close()
+        if self._reader.at_eof():  # it is ending by itself, and a signal could hide how
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._child.wait()
+        self.kill()
         await self._child.wait()
         with suppress(ConnectionError):
             await self._writer.wait_closed()

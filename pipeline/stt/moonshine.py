@@ -45,8 +45,8 @@ QUIETEST, ABOVE_NOISE, DIGITAL_SILENCE = -60.0, 8.0, -90.0
 """A block is voiced above the first level (dBFS) and so much (dB) above the quiet tenth of its utterance, not counting
 what never came from a microphone."""
 
-STUTTER = re.compile(r"\b(\w+(?: \w+){0,2})(?:,? \1\b){2}", re.IGNORECASE)
-"""A word, or two or three, said three times in a row: what the model often makes of a word that was cut in half."""
+STUTTER = re.compile(r"\b(?:(\w+)(?:,? \1){2,}|(\w+(?: \w+){1,2})(?:,? \2)+)(?: \w+)?\W*$", re.IGNORECASE)
+"""A word three times at the end, or a few words twice: what the model often makes of a word that was cut in half."""
 
 FINAL, AHEAD, PARTIAL = range(3)
 """Priorities of the worker's queue."""
