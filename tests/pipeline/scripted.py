@@ -43,7 +43,7 @@ class Vocabulary:
 
 
 class ScriptedStt:
-    """Recognises each word once a third of it was heard."""
+    """Recognises each word once most of it was heard."""
 
     name = "scripted-stt"
 
@@ -109,7 +109,7 @@ class ScriptedStream:
         self._stt.open_streams -= 1
 
     def _text(self) -> str:
-        codes = [code for code, samples in sorted(self._heard.items()) if samples >= WORD_FRAMES * INPUT_FRAME // 3]
+        codes = [code for code, samples in sorted(self._heard.items()) if samples >= WORD_FRAMES * INPUT_FRAME * 3 // 4]
         return self._stt.vocabulary.text(codes)
 
 
@@ -154,6 +154,7 @@ class ScriptedTts:
     def __init__(self) -> None:
         self.pace = 0.01
         self.failing = ""
+        self.silent = False
         self.open_streams = 0
         self.voices: list[tuple[str, str]] = []
 
@@ -172,7 +173,8 @@ class ScriptedTts:
                 await asyncio.sleep(self.pace * len(words))
                 if self.failing and (self.failing == "*" or self.failing in words):
                     raise EngineError("the voice broke")
-                yield spoken(words)
+                if not self.silent:
+                    yield spoken(words)
         finally:
             self.open_streams -= 1
 
@@ -201,9 +203,9 @@ class Person:
     vocabulary: Vocabulary
     frames: deque[Frame] = field(default_factory=deque)
 
-    def say(self, text: str, *, level: float = -20.0) -> None:
+    def say(self, text: str, *, level: float = -20.0, voiced: bool = True) -> None:
         for word in text.split():
-            self.frames.extend([Frame(self.vocabulary.code(word), True, level)] * WORD_FRAMES)
+            self.frames.extend([Frame(self.vocabulary.code(word), voiced, level)] * WORD_FRAMES)
 
     def pause(self, ms: int) -> None:
         self.frames.extend([SILENCE] * (ms // FRAME_MS))
@@ -219,6 +221,7 @@ class ScriptedLine:
         self.playout = Playout()
         self.person = person
         self.closed = False
+        self.closed_at = 0.0
         self.sound: list[bool] = []
         """For each tick: whether anything was sent."""
         self._observer: LineObserver
@@ -236,6 +239,7 @@ class ScriptedLine:
         """The line is gone."""
         if not self.closed:
             self.closed = True
+            self.closed_at = asyncio.get_running_loop().time()
             self._clock.cancel()
             await asyncio.gather(self._clock, return_exceptions=True)
             self._observer.on_closed(reason)

@@ -145,6 +145,7 @@ def test_hanging_up_while_the_user_speaks() -> None:
     stage = play(greeting="")(dialogue)
     assert stage.log.names()[-4:] == ["speech.ended", "call.ended", "session.ended", "session.timeout"]
     assert stage.log.all("session.timeout")[0].reason == "hangup"
+    assert stage.line.closed_at - stage.log.at("session.timeout") >= 0.2
     assert stage.log.all("speech.ended")[0].duration_ms > 450
 
 
@@ -189,6 +190,16 @@ def test_nobody_speaks() -> None:
     assert warnings[0][0] - finished == pytest.approx(45, abs=1)
     assert stage.log.at("session.timeout") - finished == pytest.approx(70, abs=1)
     assert stage.log.all("call.ended")[0].reason == "idle_timeout"
+
+
+def test_who_speaks_for_long_is_not_idle() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.person.say("so " * 40)
+        await stage.event("bot.finished")
+
+    limits = {"idle_timeout_seconds": 5, "idle_warning_seconds": 0, "idle_grace_seconds": 0}
+    stage = play("I see.", greeting="", session_limits=limits)(dialogue)
+    assert stage.log.all("call.ended")[0].reason == "hangup"
 
 
 def test_the_longest_call() -> None:

@@ -65,6 +65,10 @@ def test_mute_finishes_the_turn_and_hears_nothing_more() -> None:
         stage.person.say("nobody hears this")
         await asyncio.sleep(2)
         stage.call.on_message('{"action":"unmute"}')
+        stage.person.say("background", voiced=False)
+        await stage.until(lambda: not stage.person.frames)
+        stage.call.on_message('{"action":"mute"}')
+        stage.call.on_message('{"action":"unmute"}')
         stage.person.say("but this")
         await stage.event("bot.finished", 2)
 

@@ -80,13 +80,25 @@ def test_a_voice_that_hangs_is_given_up_but_may_wait_for_its_text() -> None:
         stage.llm.token_seconds = 5.0  # slower than the voice may be
         stage.person.say("hello")
         await stage.event("bot.finished")
-        stage.tts.pace = 1e6
+        stage.llm.token_seconds, stage.tts.pace = 0.01, 1e6
         stage.person.say("again")
         await stage.event("bot.finished", 2)
 
-    stage = play("One two three.", "Four.", greeting="")(dialogue)
-    assert [event.text for event in stage.log.all("bot.finished")] == ["One two three.", "Sorry, that failed."]
+    stage = play("One two three. Four five six.", "Seven.", greeting="")(dialogue)
+    said = [event.text for event in stage.log.all("bot.finished")]
+    assert said == ["One two three. Four five six.", "Sorry, that failed."]
     assert stage.log.all("error")[0].error == "The voice took too long"
+
+
+def test_a_voice_without_a_sound_is_replaced_by_the_recording() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.tts.silent = True
+        stage.person.say("hello")
+        await stage.event("bot.finished")
+
+    stage = play("Hi.", greeting="")(dialogue)
+    assert stage.log.all("error")[0].error == "The voice made no sound"
+    assert [event.text for event in stage.log.all("bot.finished")] == ["Sorry, that failed."]
 
 
 def test_a_voice_slower_than_real_time_goes_on() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.engine import EngineError
 from tests.pipeline.stage import GREETING, Stage, play
 
 
@@ -101,6 +102,20 @@ def test_noise_that_withdrew_an_answer_has_it_answered_again() -> None:
 
     stage = play("Seven is a number, and a nice one at that.", "A number.", greeting="")(dialogue)
     assert stage.history() == [("user", "what is seven"), ("assistant", "A number.")]
+
+
+def test_going_on_during_an_apology_withdraws_what_was_said_before_it() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.person.say("what is seven")
+        await stage.event("llm.error")
+        await stage.event("bot.speaking", 2)
+        stage.person.say("plus five")
+        await stage.until(lambda: any(event.text == "Twelve." for event in stage.log.all("bot.finished")))
+
+    broken = ["Seven", "is.", "And", EngineError("out of memory")]
+    stage = play(broken, "Twelve.", greeting="")(dialogue)
+    assert stage.log.all("bot.interrupted")[0].reason == "continuation"
+    assert stage.history() == [("user", "what is seven plus five"), ("assistant", "Twelve.")]
 
 
 def test_an_interrupted_greeting_stays_in_full() -> None:

@@ -93,7 +93,7 @@ def test_an_interruption_counts_what_was_heard() -> None:
     mouth.speaking.complete(utterance)
     mouth.tick(20)
     assert mouth.events == before
-    assert mouth.playout.pending == 0
+    assert mouth.playout.written == mouth.playout.played == 15 * OUTPUT_FRAME
 
 
 def test_what_was_not_heard_is_dropped_in_silence() -> None:
