@@ -19,7 +19,8 @@ STALL_WAIT = 0.100
 """How long nothing at all may arrive before time is filled, seconds. The filling stays so far behind the clock."""
 
 LATE_WAIT = 0.200
-"""How long new packets may all be too late before their time line is taken for a new one, seconds."""
+LATE_PACKETS = 5
+"""How long (seconds), and how many, new packets may all be too late before their time line is taken for a new one."""
 
 CAPACITY = 256
 """Packets held at most."""
@@ -82,7 +83,8 @@ class ReorderBuffer:
         self._newest = (0, 0)  # sequence number and timestamp of the newest packet seen
         self._arrived = 0  # when the last packet was taken
         self._idle_from: int | None = None  # position when the buffer ran empty after that
-        self._late_since: int | None = None
+        self._late_count = 0  # packets too late since the last one in time
+        self._late_since = 0  # when the first of them came
         self._credit = _BURST
         self._popped = 0
 
@@ -108,7 +110,7 @@ class ReorderBuffer:
                 self._move(packet.sequence, timestamp)
             self._newest = packet.sequence, timestamp
         if timestamp + samples > self._position:
-            self._late_since = None
+            self._late_count = 0
         elif not is_new or self._is_merely_late(packet):
             return Verdict.LATE
         else:
@@ -155,7 +157,7 @@ class ReorderBuffer:
         self._held.clear()
         self._position = timestamp
         self._sequence = sequence
-        self._late_since = None
+        self._late_count = 0
 
     def _is_merely_late(self, packet: _Held) -> bool:
         """Whether a new packet whose time was filled is a straggler, not the sign of a clock that stood still.
@@ -163,10 +165,11 @@ class ReorderBuffer:
         After a stall in the network the late packets come at once and the on-time ones right behind them. A sender
         whose clock stood still (a replaced track) stays late for ever and must be followed.
         """
-        if self._late_since is None:
-            self._late_since = packet.arrived
         self._sequence = max(self._sequence, packet.sequence + 1)  # too late is not missing
-        return packet.arrived - self._late_since < _LATE_WAIT
+        if not self._late_count:
+            self._late_since = packet.arrived
+        self._late_count += 1
+        return self._late_count < LATE_PACKETS or packet.arrived - self._late_since < _LATE_WAIT
 
     def _fill(self, gap: int, packet: _Held, is_missing: bool, pieces: list[Piece]) -> None:
         """Fill the time before ``packet``."""

@@ -36,13 +36,20 @@ def pink_noise(samples: int, dbfs: float, seed: int = 1) -> Pcm:
 
 
 def payloads(
-    pcm: Pcm, ms: float = 20, *, rate: int = 16_000, channels: int = 1, loss: int = 0, bitrate: int = 32_000
+    pcm: Pcm,
+    ms: float = 20,
+    *,
+    rate: int = 16_000,
+    channels: int = 1,
+    loss: int = 0,
+    bitrate: int = 32_000,
+    dtx: bool = False,
 ) -> list[bytes]:
     """``pcm`` (interleaved when stereo) as Opus payloads of ``ms`` each, as a browser would send them."""
     library = opus.load()
     state = ctypes.create_string_buffer(library.opus_encoder_get_size(channels))
     assert library.opus_encoder_init(state, rate, channels, 2048) == 0
-    for request, value in ((4002, bitrate), (4012, int(loss > 0)), (4014, loss)):
+    for request, value in ((4002, bitrate), (4012, int(loss > 0)), (4014, loss), (4016, int(dtx))):
         assert library.opus_encoder_ctl(state, request, ctypes.c_int(value)) == 0
     count = int(rate * ms / 1000)
     out = np.zeros(1500, np.uint8)

@@ -134,6 +134,9 @@ def test_loss_delay_and_duplicates_never_bend_time(stream: list[Sent], data: st.
     fates = data.draw(
         st.lists(st.sampled_from(["fine"] * 6 + ["lost", "late", "twice"]), min_size=len(stream), max_size=len(stream))
     )
+    for index in range(3, len(fates)):
+        if set(fates[index - 3 : index]) == {"late"}:
+            fates[index] = "fine"  # a longer run is a line that has become slower, and is followed
     arrivals = [(0.0, stream[0])]
     for sent, fate in zip(stream[1:], fates[1:], strict=True):
         at = (sent.at + sent.ms) / 1000 + data.draw(st.floats(0, 0.03))
@@ -168,7 +171,8 @@ def test_nonsense_costs_no_more_than_time_allows(packets: list[tuple[int, int, i
         buffer.push(sequence, timestamp, index.to_bytes(4, "big"), samples, now)
         for piece in buffer.pop(now):
             assert piece.samples > 0
-            assert 0 <= piece.skip < samples or piece.kind is not Kind.PACKET
+            if piece.kind is Kind.PACKET:
+                assert 0 <= piece.skip < packets[int.from_bytes(piece.payload, "big")][2]
             total += piece.samples
         assert total <= (2.0 + 1.25 * (now - 50.0)) * 48_000 + 80
 
