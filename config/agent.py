@@ -56,6 +56,7 @@ Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Natural = Annotated[int, Strict(), Field(ge=0, le=2**31)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Seconds = Annotated[Number, Field(ge=0)]
+Options = Annotated[dict[str, Any], AfterValidator(shortcuts.sendable)]
 Language = Annotated[StrictStr, AfterValidator(_language)]
 
 
@@ -74,7 +75,7 @@ class VoiceConfig(Part):
     speed: Annotated[Number, Field(ge=0.25, le=4)] | None = None
     """1.0 is the natural speed."""
     language: Language | None = None
-    options: dict[str, Any] = {}
+    options: Options = {}
     """What only the provider understands: ``stability``, ``style``, …"""
 
 
@@ -84,7 +85,7 @@ class SttConfig(Part):
     provider: Text | None = None
     model: Text | None = None
     language: Language | None = None
-    options: dict[str, Any] = {}
+    options: Options = {}
 
 
 class LlmConfig(Part):

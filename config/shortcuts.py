@@ -7,6 +7,7 @@ keys, in which a provider of ``None`` means the server's default. What is neithe
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -106,6 +107,7 @@ def tool(value: object) -> dict[str, Any]:
         raise ValueError("expected a description that is text")
     if parameters is not None and not isinstance(parameters, Mapping):
         raise ValueError("expected parameters that are a JSON schema object")
+    sendable(value)
     return {
         "type": "function",
         "function": {
@@ -114,6 +116,18 @@ def tool(value: object) -> dict[str, Any]:
             "parameters": dict(parameters or {"type": "object", "properties": {}}),
         },
     }
+
+
+def sendable(value: Any) -> Any:
+    """The value, if it can be sent on as it is: the JSON parser also lets lone surrogates and NaN through.
+
+    Raises ``ValueError``.
+    """
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("expected JSON that can be sent on") from None
+    return value
 
 
 def _model(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What all tests share: a real Redis, an environment without settings, property tests that a busy machine cannot fail."""
+"""What all tests share: a real Redis, an environment without settings, property tests that do not watch the clock."""
 
 from __future__ import annotations
 
