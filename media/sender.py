@@ -7,7 +7,7 @@ import secrets
 import numpy as np
 
 from media import opus, rtp
-from media.audio import FRAME_MS, OUTPUT_FRAME
+from media.audio import OUTPUT_FRAME
 from media.playout import Playout
 
 BITRATE = 32_000
@@ -19,11 +19,13 @@ COMPLEXITY = 0
 FEC_FROM = 10
 """Expected loss in percent below which libopus, at this bit rate, writes no FEC at all."""
 
-_PERIOD = FRAME_MS / 1000
+# In samples of the RTP clock, as all moments inside.
+_PERIOD = rtp.TICK_SAMPLES
+_MAX_LATE = rtp.CLOCK_RATE * 60 // 1000  # what is due longer is not caught up with
+_DTX_INTERVAL = rtp.CLOCK_RATE * 400 // 1000  # between the packets that say "still silent", as in libopus itself
+
 _MAX_BURST = 3  # packets sent back to back after a late tick
-_MAX_LATE = 0.060  # seconds; what is due longer is not caught up with
 _TRAILING_FRAMES = 3  # encoded silence after speech, so that the far decoder ends quietly
-_DTX_INTERVAL = 0.400  # seconds between the packets that say "still silent", as libopus itself does
 _SILENCE = np.zeros(OUTPUT_FRAME, np.int16)
 
 
@@ -44,32 +46,33 @@ class Sender:
         self._dtx = b""
         self._sequence = secrets.randbelow(1 << 16)
         self._timestamp = secrets.randbelow(1 << 32)  # of the last packet (RFC 3550 section 5.1: a random start)
-        self._sent_at = 0.0  # when that packet was due
-        self._wall = (0.0, 0)  # a moment and its RTP timestamp
-        self._deadline: float | None = None  # when the next packet is due
+        self._sent_at = 0  # when that packet was due
+        self._wall = 0  # what turns a moment into the timestamp of wall time
+        self._deadline: int | None = None  # when the next packet is due
         self._in_spurt = False
-        self._trailing = _TRAILING_FRAMES
+        self._trailing = _TRAILING_FRAMES  # silent frames left to send
         self._expected_loss = 0.0
 
     def tick(self, now: float) -> list[bytes]:
         """The packets due at ``now``, seconds: none to three."""
+        moment = round(now * rtp.CLOCK_RATE)
         if self._deadline is None:
-            self._deadline = self._sent_at = now
-            self._wall = now, self._timestamp + rtp.TICK_SAMPLES
-        if self._is_silent:
+            self._deadline = self._sent_at = moment
+            self._wall = self._timestamp + _PERIOD - moment
+        if not self._trailing:
             if self._playout.pending:
-                self._deadline = now
+                self._deadline = moment
                 self._trailing = _TRAILING_FRAMES
-            elif now < self._deadline - _PERIOD / 2:
+            elif moment < self._deadline - _PERIOD // 2:
                 return []
             else:
-                return [self._send_dtx(now)]
-        if now - self._deadline > _MAX_LATE:
-            self._deadline = now  # slip: the peer hears a pause, not a burst that its buffer would have to stretch
+                return [self._send_dtx(moment)]
+        if moment - self._deadline > _MAX_LATE:
+            self._deadline = moment  # slip: the peer hears a pause, not a burst that its buffer would have to stretch
         packets: list[bytes] = []
         # A tick may come a little before the deadline that an earlier, late one has set; the phase then moves forward.
-        while len(packets) < _MAX_BURST and now >= self._deadline - _PERIOD / 2 and not self._is_silent:
-            due = min(self._deadline, now)
+        while len(packets) < _MAX_BURST and moment >= self._deadline - _PERIOD // 2 and self._trailing:
+            due = min(self._deadline, moment)
             packets.append(self._send_frame(due))
             self._deadline = due + _PERIOD
         return packets
@@ -83,13 +86,9 @@ class Sender:
 
     def rtp_timestamp(self, now: float) -> int:
         """The RTP time of ``now``, for the sender report: unwrapped."""
-        return self._timestamp + int((now - self._sent_at) * rtp.CLOCK_RATE)
+        return self._timestamp + round(now * rtp.CLOCK_RATE) - self._sent_at
 
-    @property
-    def _is_silent(self) -> bool:
-        return not self._trailing
-
-    def _send_frame(self, due: float) -> bytes:
+    def _send_frame(self, due: int) -> bytes:
         pcm = self._playout.take(OUTPUT_FRAME)
         starts = pcm is not None and not self._in_spurt
         if pcm is None:
@@ -104,16 +103,15 @@ class Sender:
         self._dtx = opus.dtx_payload(payload)
         return self._packet(payload, due, is_anchored=starts, marker=starts)
 
-    def _send_dtx(self, now: float) -> bytes:
-        self._deadline = now + _DTX_INTERVAL
-        return self._packet(self._dtx, now, is_anchored=True, marker=False)
+    def _send_dtx(self, moment: int) -> bytes:
+        self._deadline = moment + _DTX_INTERVAL
+        return self._packet(self._dtx, moment, is_anchored=True, marker=False)
 
-    def _packet(self, payload: bytes, due: float, *, is_anchored: bool, marker: bool) -> bytes:
+    def _packet(self, payload: bytes, due: int, *, is_anchored: bool, marker: bool) -> bytes:
         self._sequence += 1
-        self._timestamp += rtp.TICK_SAMPLES
+        self._timestamp += _PERIOD
         if is_anchored:
-            moment, timestamp = self._wall
-            self._timestamp = max(self._timestamp, timestamp + round((due - moment) * rtp.CLOCK_RATE))
+            self._timestamp = max(self._timestamp, self._wall + due)
         self._sent_at = due
         self.packet_count += 1
         self.octet_count += len(payload)
