@@ -89,7 +89,7 @@ class MemoryLedger:
 class RedisLedger:
     """For a fleet. The expiry is Redis' own; taking a record out is one ``GETDEL`` (Redis 6.2 or newer)."""
 
-    def __init__(self, url: str, *, timeout: float = 1.0, connections: int = 16) -> None:
+    def __init__(self, url: str, *, timeout: float = 2.0, connections: int = 16) -> None:
         """``timeout``: seconds for each wait (a connection of the pool, the connect, an answer)."""
         pool = BlockingConnectionPool.from_url(
             url,

@@ -22,8 +22,11 @@ RECORD = Record(
 
 @pytest.fixture(params=["memory", "redis"])
 async def ledger(request: pytest.FixtureRequest) -> AsyncIterator[Ledger]:
-    made = open_ledger(request.getfixturevalue("redis_url") if request.param == "redis" else None)
-    assert isinstance(made, RedisLedger if request.param == "redis" else MemoryLedger)
+    made: Ledger
+    if request.param == "redis":
+        made = RedisLedger(request.getfixturevalue("redis_url"), timeout=60)
+    else:
+        made = MemoryLedger()
     yield made
     await made.aclose()
 
@@ -103,6 +106,13 @@ async def test_large_metadata_is_refused(ledger: Ledger, jti: str) -> None:
     assert await ledger.read(jti) is None
 
 
+async def test_a_server_with_a_redis_uses_it(redis_url: str) -> None:
+    shared = open_ledger(redis_url)
+    assert isinstance(shared, RedisLedger)
+    assert isinstance(open_ledger(None), MemoryLedger)
+    await shared.aclose()
+
+
 # In memory.
 
 
@@ -147,7 +157,7 @@ async def test_an_id_may_come_back_after_it_was_spent_and_lives_its_full_time() 
 
 
 async def test_two_servers_share_a_ledger(redis_url: str, jti: str) -> None:
-    here, there = RedisLedger(redis_url), RedisLedger(redis_url)
+    here, there = RedisLedger(redis_url, timeout=60), RedisLedger(redis_url, timeout=60)
     await here.put(jti, RECORD, 60)
     answers = await asyncio.gather(*(ledger.spend(jti) for _ in range(100) for ledger in (here, there)))
     assert [answer for answer in answers if answer is not None] == [RECORD]
@@ -219,7 +229,7 @@ async def test_what_redis_refuses_lets_nobody_in(redis_url: str, jti: str) -> No
 
 
 async def test_a_cancelled_caller_does_not_cross_the_answers_of_others(redis_url: str) -> None:
-    ledger = RedisLedger(redis_url, connections=2)
+    ledger = RedisLedger(redis_url, timeout=60, connections=2)
     records = {uuid.uuid4().hex: Record(str(number), "mara", Channel.CHAT) for number in range(50)}
     for jti, record in records.items():
         await ledger.put(jti, record, 60)

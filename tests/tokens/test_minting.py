@@ -7,7 +7,7 @@ import pytest
 
 from tests.redis_server import RedisServer
 from tokens.errors import LedgerUnavailable, TokenError, TokenReason
-from tokens.ledger import Ledger, MemoryLedger, RedisLedger, open_ledger
+from tokens.ledger import Ledger, MemoryLedger, RedisLedger
 from tokens.minting import TokenOffice
 from tokens.record import Record
 from tokens.token import Channel, mint
@@ -18,7 +18,11 @@ RECORD = Record("default", "mara", Channel.WEBRTC, {"plan": "gold"})
 
 @pytest.fixture(params=["memory", "redis"])
 async def ledger(request: pytest.FixtureRequest) -> AsyncIterator[Ledger]:
-    made = open_ledger(request.getfixturevalue("redis_url") if request.param == "redis" else None)
+    made: Ledger
+    if request.param == "redis":
+        made = RedisLedger(request.getfixturevalue("redis_url"), timeout=60)
+    else:
+        made = MemoryLedger()
     yield made
     await made.aclose()
 
