@@ -14,7 +14,7 @@ BITRATE = 32_000
 """bit/s. At 24,000 libopus makes room for FEC by cutting the band to that of a telephone; here it need not."""
 
 COMPLEXITY = 0
-"""Half the cost of 5 (50 us a frame, not 115) for 0.4 dB more spectral distance: `python -m bench.audio`."""
+"""Half the cost of 5 (58 us a frame, not 128) for 0.4 dB more spectral distance: `python -m bench.audio`."""
 
 FEC_FROM = 10
 """Expected loss in percent below which libopus, at this bit rate, writes no FEC at all."""

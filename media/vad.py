@@ -18,7 +18,7 @@ class Vad(Protocol):
 
 
 class WebRtcVad:
-    """The detector of WebRTC above a fixed floor of loudness: some 10 us a frame.
+    """The detector of WebRTC above a fixed floor of loudness: some 5 us a frame.
 
     It goes on for 80 to 160 ms after a voice or a click when near silence follows; the floor ends that, so a pause is
     noticed earlier (120 ms in the median) and keystrokes in a quiet room count for a third. A floor that follows the
