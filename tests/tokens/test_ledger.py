@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 import redis.asyncio
@@ -18,17 +18,6 @@ from tokens.token import Channel
 RECORD = Record(
     "default", "mara", Channel.WEBRTC, {"user": {"name": "Zoë", "ids": [1, 2.5, None]}}, origin="http://a.b"
 )
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def ledger(request: pytest.FixtureRequest) -> AsyncIterator[Ledger]:
-    made: Ledger
-    if request.param == "redis":
-        made = RedisLedger(request.getfixturevalue("redis_url"), timeout=60)
-    else:
-        made = MemoryLedger()
-    yield made
-    await made.aclose()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,17 +13,6 @@ from tokens.token import Channel, mint
 
 SECRET = "s" * 40
 RECORD = Record("default", "mara", Channel.WEBRTC, {"plan": "gold"})
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def ledger(request: pytest.FixtureRequest) -> AsyncIterator[Ledger]:
-    made: Ledger
-    if request.param == "redis":
-        made = RedisLedger(request.getfixturevalue("redis_url"), timeout=60)
-    else:
-        made = MemoryLedger()
-    yield made
-    await made.aclose()
 
 
 async def test_a_token_goes_from_the_mint_to_the_door(ledger: Ledger) -> None:
