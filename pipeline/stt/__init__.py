@@ -35,7 +35,7 @@ class Stream(Protocol):
         """The turn is over: answer exactly one final transcript (perhaps empty) for all audio since the last one."""
 
     def discard(self) -> None:
-        """Forget the audio since the last final; nothing is answered for it."""
+        """Forget the audio since the last ``flush``; nothing is answered for it. A final that is owed still comes."""
 
     def __aiter__(self) -> AsyncIterator[Transcript]:
         """Partials as the speaker goes on, a final for each ``flush``. Raises ``pipeline.engine.EngineError``."""

@@ -77,7 +77,7 @@ def test_a_voice_that_never_works_still_lets_the_user_hear_something() -> None:
 
 def test_a_voice_that_hangs_is_given_up_but_may_wait_for_its_text() -> None:
     async def dialogue(stage: Stage) -> None:
-        stage.llm.token_seconds = 5.0  # slower than the voice may be
+        stage.llm.token_seconds = 7.0  # slower than the voice may be
         stage.person.say("hello")
         await stage.event("bot.finished")
         stage.llm.token_seconds, stage.tts.pace = 0.01, 1e6
