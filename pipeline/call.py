@@ -17,9 +17,10 @@ from media.playout import Playout
 from pipeline import control
 from pipeline.answering import Answering, Question, Voice
 from pipeline.conversation import Conversation
-from pipeline.engine import Engines
+from pipeline.engine import CallEngines, Engines
 from pipeline.events import (
     CallEnded,
+    CallError,
     CallStarted,
     CallUpdated,
     ConfigUpdated,
@@ -82,10 +83,9 @@ class Call:
     ) -> None:
         """``language`` is the BCP-47 tag of the session."""
         self.id = id
-        self._agent = agent
+        self._agent = agent if agent.language == language else agent.model_copy(update={"language": language})
         self._engines = engines
         self._publish = publish
-        self._language = language
         self._metadata = dict(metadata)
         self._loop = asyncio.get_running_loop()
         self._epoch = time.time() - self._loop.time()
@@ -100,6 +100,7 @@ class Call:
         self._line_closed = False
         self._task: asyncio.Task[None] | None = None
         self._line: Line
+        self._chosen: CallEngines
         self._speaking: Speaking
         self._answering: Answering
         self._hearing: Hearing
@@ -108,12 +109,13 @@ class Call:
     def attach(self, line: Line) -> None:
         """The line that this call observes, before anything happens on it. Begins the call's own life."""
         self._line = line
+        self._chosen = self._engines.choose(self._agent)
         self._speaking = Speaking(line.playout, self._publish, self._conversation.add_assistant)
         self._answering = Answering(self._speaking, self._publish, self._voice())
         self._hearing = Hearing(
             detector=TurnDetector(TurnSettings.of(self._agent.interruption)),
-            engine=self._engines.stt,
-            language=self._language,
+            engine=self._chosen.stt,
+            language=self._agent.language,
             publish=self._publish,
             interlocutor=self,
             wall_clock=self._wall_clock,
@@ -219,10 +221,11 @@ class Call:
     async def _begin(self) -> None:
         self._started = self._loop.time()
         self._limits = Limits(self._agent.session_limits, self._started)
-        language = base_language(self._language)
+        language = base_language(self._agent.language)
         self._publish(CallStarted(language=language, metadata=self._metadata))
-        engines = {"stt": self._engines.stt.name, "llm": self._engines.llm.name, "tts": self._engines.tts.name}
+        engines = {"stt": self._chosen.stt.name, "llm": self._chosen.llm.name, "tts": self._chosen.tts.name}
         self._publish(SessionStarted(agent=self._agent.id, language=language, engines=engines))
+        self._warn()
         self._hearing.recognition.open()
         with suppress(TimeoutError):
             async with asyncio.timeout(CHANNEL_SECONDS):
@@ -288,13 +291,19 @@ class Call:
 
     def _configure(self, changes: Mapping[str, Any]) -> None:
         self._agent, accepted = control.configured(self._agent, changes)
-        if "language" in accepted:
-            self._language = self._agent.language
+        self._chosen = self._engines.choose(self._agent)
         self._answering.voice = self._voice()
-        self._hearing.recognition.use(self._engines.stt, self._language)
+        self._hearing.recognition.use(self._chosen.stt, self._agent.language)
         self._publish(ConfigUpdated(config=accepted))
         if "language" in accepted:
-            self._publish(CallUpdated(language=base_language(self._language)))
+            self._publish(CallUpdated(language=base_language(self._agent.language)))
+        if accepted:
+            self._warn()
+
+    def _warn(self) -> None:
+        """Tell what the agent asked for and does not get. Protocol 7.2."""
+        for warning in self._chosen.warnings:
+            self._publish(CallError(error=warning, code="FALLBACK"))
 
     def _template(self) -> PromptTemplate:
         return PromptTemplate(
@@ -306,14 +315,12 @@ class Call:
         )
 
     def _greeting(self) -> str:
-        text = self._template().render(self._agent.greeting_for(self._language) or "", self._now())
-        return speakable(text, self._language)
+        text = self._template().render(self._agent.greeting_for(self._agent.language) or "", self._now())
+        return speakable(text, self._agent.language)
 
     def _voice(self) -> Voice:
-        voice = self._agent.voice
-        engine = self._engines.tts
-        name = voice.voice_id or ""
-        return Voice(engine, name, self._language, voice.speed or 1.0, self._engines.apology)
+        chosen, speed = self._chosen, self._agent.voice.speed or 1.0
+        return Voice(chosen.tts, chosen.voice, self._agent.language, speed, chosen.apology)
 
     def _question(self) -> Question:
         llm = self._agent.llm or LlmConfig()
@@ -321,11 +328,11 @@ class Call:
             model=llm.model,
             temperature=llm.temperature,
             max_tokens=llm.max_tokens,
-            language=self._language,
+            language=self._agent.language,
             timezone=self._agent.timezone,
         )
         messages = self._conversation.for_model(self._template().system_prompt(self._now()))
-        return Question(self._engines.llm, messages, options)
+        return Question(self._chosen.llm, messages, options)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall_clock(self._loop.time()), UTC)

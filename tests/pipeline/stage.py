@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 from typing import Any, cast
 
 from config.agent import AgentConfig
 from pipeline.call import Call
-from pipeline.engine import Engines
+from pipeline.engine import CallEngines, Engines
 from tests import virtual_time
 from tests.pipeline.scripted import (
     Log,
@@ -33,9 +33,8 @@ class Stage:
         self.stt = ScriptedStt(self.vocabulary)
         self.llm = ScriptedLlm(*answers)
         self.tts = ScriptedTts()
-        engines = SimpleNamespace(
-            stt=self.stt, llm=self.llm, tts=self.tts, apology=spoken(["Sorry,", "that", "failed."])
-        )
+        apology = spoken(["Sorry,", "that", "failed."])
+        self.engines = CallEngines(stt=self.stt, llm=self.llm, tts=self.tts, voice="", apology=apology)
         config, problems = AgentConfig.parse("demo", {"llm": "local", "greeting": GREETING} | agent)
         assert not problems
         self.log = Log(asyncio.get_running_loop().time)
@@ -44,12 +43,17 @@ class Stage:
         self.call = Call(
             id="c1",
             agent=config,
-            engines=cast(Engines, engines),
+            engines=cast(Engines, self),
             publish=self.log.publish,
             language=config.language,
             metadata={"user": "u1"},
         )
         self.call.attach(self.line)
+
+    def choose(self, agent: AgentConfig) -> CallEngines:
+        """``Engines.choose``: any voice but that of ``other``."""
+        warnings = ("no such voice",) if agent.voice.provider == "other" else ()
+        return dataclasses.replace(self.engines, voice=agent.voice.voice_id or "", warnings=warnings)
 
     async def until(self, condition: Callable[[], bool], seconds: float = 120.0) -> None:
         async with asyncio.timeout(seconds):

@@ -104,6 +104,7 @@ def test_a_browser_switches_the_language() -> None:
     stage = play("Hola.")(dialogue)
     assert stage.log.all("config.updated")[0].config == {"language": "es-MX", "voice": "other/pepe"}
     assert stage.log.all("call.updated")[0].language == "es"
+    assert [(event.error, event.code) for event in stage.log.all("error")] == [("no such voice", "FALLBACK")]
     assert stage.stt.languages == ["en", "es-MX"]
     assert stage.tts.voices[-1][1] == "es-MX"
 
