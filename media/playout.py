@@ -30,7 +30,10 @@ class Playout:
         return self.written - self.played
 
     def write(self, pcm: Pcm) -> int:
-        """Queue samples at ``OUTPUT_RATE``; returns the position behind them."""
+        """Queue samples at ``OUTPUT_RATE``; returns the position behind them.
+
+        The array is kept, not copied. How far to write ahead is the writer's to bound, by ``pending``.
+        """
         if len(pcm):
             self._queue.append(pcm)
             self.written += len(pcm)

@@ -32,7 +32,8 @@ def pink_noise(samples: int, dbfs: float, seed: int = 1) -> Pcm:
     spectrum[0] = 0
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
     noise = np.fft.irfft(spectrum, samples)
-    return (noise / np.sqrt(np.mean(noise**2)) * 32768 * 10 ** (dbfs / 20)).clip(-32768, 32767).astype(np.int16)
+    noise *= 32768 * 10 ** (dbfs / 20) / np.sqrt(np.mean(noise**2))
+    return np.clip(noise, -32768, 32767).astype(np.int16)
 
 
 def payloads(

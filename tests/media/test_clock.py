@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import time
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -39,8 +40,9 @@ def test_a_failing_tick_is_logged_once_and_hurts_nobody(caplog: pytest.LogCaptur
         def bad(now: float) -> None:
             raise RuntimeError("broken session")
 
-        for slot in range(SLOTS):  # so that some share its slot
-            clock.add(lambda now, slot=slot: good.append(now + slot))
+        neighbours = [partial(good.append) for _ in range(SLOTS)]  # so that some share its slot
+        for neighbour in neighbours:
+            clock.add(neighbour)
         clock.add(bad)
         clock.start()
         await asyncio.sleep(1)
