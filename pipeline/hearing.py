@@ -159,6 +159,7 @@ class Hearing:
                 self._turn.silent_since = self._loop.time()
             self._turn.open = False
             self._end_speech(self._turn)
+        self.recognition.leave()
 
     async def aclose(self) -> None:
         """Release the recogniser."""

@@ -107,9 +107,14 @@ class Recognition:
         """Drop the pre-roll: the microphone was muted."""
         self._before.clear()
 
-    async def aclose(self) -> None:
-        """Release the stream; nothing is reported any more."""
+    def leave(self) -> None:
+        """Nothing is reported any more."""
+        self._listening = False
         self._drop()
+
+    async def aclose(self) -> None:
+        """Release the stream."""
+        self.leave()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _read(self, stream: Stream) -> None:
@@ -138,6 +143,8 @@ class Recognition:
             timer.cancel()
         self._owed.clear()
         if self._stream and self._reader:
+            if self._reader is not asyncio.current_task():
+                self._reader.cancel()
             closing = asyncio.create_task(_close(self._stream, self._reader), name="closing a recogniser")
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
@@ -145,7 +152,6 @@ class Recognition:
 
 
 async def _close(stream: Stream, reader: asyncio.Task[None]) -> None:
-    reader.cancel()
     await asyncio.gather(reader, return_exceptions=True)
     try:
         await stream.aclose()

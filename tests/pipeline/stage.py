@@ -104,6 +104,7 @@ def check_rules(log: Log) -> None:
     if names:
         assert names[0] == "call.started"
         assert names.count("call.started") == names.count("call.ended") == 1
+        assert names[names.index("call.ended") + 1 :] in ([], ["session.ended", "session.timeout"])
     announced: dict[str, str] = {}
     words: dict[str, int] = {}
     speaking_turn = None

@@ -149,6 +149,18 @@ def test_hanging_up_while_the_user_speaks() -> None:
     assert stage.log.all("speech.ended")[0].duration_ms > 450
 
 
+def test_nothing_follows_the_end() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.person.say("one two three")
+        await stage.until(lambda: len(stage.log.all("user.speaking")) == 2)
+        stage.stt.broken = "gone"
+        stage.call.hangup("hangup")
+        stage.call.on_message('{"action":"inject_text","text":"hello"}')
+
+    stage = play(greeting="")(dialogue)
+    assert stage.log.all("error") == []
+
+
 @pytest.mark.parametrize("reason", ["timeout", "failed"])
 def test_a_line_that_never_connected_leaves_no_events(reason: str) -> None:
     async def main() -> None:
