@@ -16,10 +16,11 @@ from config.problem import SettingsError
 from config.settings import SettingRow, Settings
 from media import address, opus
 from pipeline import models
+from pipeline.engine import TABLE
 from tokens.errors import LedgerUnavailable
 from tokens.ledger import RedisLedger
 
-ENGINE_PACKAGES = {"moonshine": "moonshine_voice", "local": "xllamacpp", "hibari": "hibari"}
+PACKAGES = {"moonshine": "moonshine_voice", "local": "xllamacpp", "llamacpp": "xllamacpp", "hibari": "hibari"}
 """What the local engines import, by the name under which settings ask for them."""
 
 
@@ -101,13 +102,15 @@ def _libopus() -> Finding:
 
 
 def _engines(settings: Settings) -> Iterator[Finding]:
-    for kind in ("stt", "llm", "tts"):
+    for kind, names in TABLE.items():
         name = getattr(settings, kind)
-        package = ENGINE_PACKAGES.get(name)
-        if package is None or find_spec(package):
-            yield Finding(kind, ok=True, text=name)
-        else:
+        package = PACKAGES.get(name)
+        if name not in names:
+            yield Finding(kind, ok=False, text=f"there is no {name}", fix=f"choose one of {', '.join(names)}")
+        elif package and not find_spec(package):
             yield Finding(kind, ok=False, text=f"{name} needs the package {package}", fix="run make setup")
+        else:
+            yield Finding(kind, ok=True, text=name)
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

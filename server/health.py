@@ -26,12 +26,14 @@ class Health:
     async def health(self, _: web.Request) -> web.Response:
         """200 while calls are let in, 503 while draining, so that a load balancer looks elsewhere."""
         lateness = self._media.clock.lateness
+        engines = self._engines.status()
+        loading = any(engine["state"] == "loading" for engine in engines.values())
         body = {
-            "status": "draining" if self._hub.draining else "ok",
+            "status": "draining" if self._hub.draining else "starting" if loading else "ok",
             "version": VERSION,
             "calls": len(self._hub.calls),
             "capacity": self._hub.max_calls,
-            "engines": self._engines.status(),
+            "engines": engines,
             "clock_late_ms": {
                 "p50": round(lateness.p50, 2),
                 "p99": round(lateness.p99, 2),

