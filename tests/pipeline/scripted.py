@@ -53,7 +53,7 @@ class ScriptedStt:
         self.open_streams = 0
         self.languages: list[str] = []
         self.broken = ""
-        """While set, every stream fails with this text; ``at once``: it cannot even be opened."""
+        """While set, streams fail with this text, or in the way it names: ``at once``, ``a bug``, ``the end``."""
 
     async def start(self) -> None: ...
 
@@ -71,13 +71,14 @@ class ScriptedStream:
         self._stt = stt
         self._heard: dict[int, int] = {}  # word code -> samples
         self._said = ""
-        self._results: asyncio.Queue[Transcript | EngineError | None] = asyncio.Queue()
+        self._results: asyncio.Queue[Transcript | Exception | None] = asyncio.Queue()
         self._timers: list[asyncio.TimerHandle] = []
         stt.open_streams += 1
 
     def write(self, pcm: Pcm) -> None:
-        if self._stt.broken:
-            self._results.put_nowait(EngineError(self._stt.broken))
+        if broken := self._stt.broken:
+            errors = {"a bug": RuntimeError(broken), "the end": None}
+            self._results.put_nowait(errors.get(broken, EngineError(broken)))
         if code := int(pcm[0]):
             self._heard[code] = self._heard.get(code, 0) + len(pcm)
         if (text := self._text()) != self._said:
@@ -98,7 +99,7 @@ class ScriptedStream:
 
     async def __aiter__(self) -> AsyncIterator[Transcript]:
         while (result := await self._results.get()) is not None:
-            if isinstance(result, EngineError):
+            if isinstance(result, Exception):
                 raise result
             yield result
 

@@ -112,7 +112,7 @@ def test_a_voice_slower_than_real_time_goes_on() -> None:
     assert stage.log.all("bot.finished")[0].duration_ms == 10 * 250
 
 
-@pytest.mark.parametrize("broken", ["gone", "at once"])
+@pytest.mark.parametrize("broken", ["gone", "at once", "a bug", "the end"])
 def test_a_recogniser_that_fails_is_apologised_for_when_the_user_is_done(broken: str) -> None:
     async def dialogue(stage: Stage) -> None:
         await stage.greeted()
