@@ -174,6 +174,9 @@ class Settings(BaseSettings):
         default_factory=lambda: platformdirs.user_cache_path("voice-server", appauthor=False) / "models",
         description="Folder of the model files.",
     )
+    llm_file: Folder | None = Field(
+        default=None, description="GGUF file of the local language model; none: the small one in models_dir."
+    )
     stt: Name = Field(
         default="moonshine", description="Speech-to-text engine of agents that name none, or none that is here."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import queue
@@ -55,12 +56,14 @@ class LlamaCpp:
         # cores away, the pair writes 2 tokens a second where a single thread still writes 20.
         threads = min(4, max(1, (os.cpu_count() or 1) // 2))
         options = {"path": str(path), "context": CONTEXT, "slots": SLOTS, "threads": threads}
+        self._starting = asyncio.Lock()
         self._worker = Worker("pipeline.llm.llamacpp:Llama", options, name=self.name, concurrency=SLOTS)
 
     async def start(self) -> None:
         if not self._path.is_file():
             raise EngineError(f"{self.name}: the model file {self._path.name} is missing: run `voice-server setup`")
-        await self._worker.start()
+        async with self._starting:  # on its own account and on that of the engine ``local``
+            await self._worker.start()
 
     async def generate(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: GenerateOptions
