@@ -67,7 +67,7 @@ def test_reports_before_and_after_the_first_packets(cname: str) -> None:
     assert isinstance(description, RtcpSdesPacket)
 
 
-def test_only_an_odd_loss_keeps_the_fraction_apart_from_one() -> None:
+def test_extreme_losses_fit_into_their_fields() -> None:
     block = rtcp.ReportBlock(1, 1.0, 1 << 40, 0, 0, 0, 0)
     assert rtcp._pack_block(block)[4:8] == b"\xff\x7f\xff\xff"
 
