@@ -70,7 +70,8 @@ class Hibari:
             raise EngineError(f"{self.name} has no voice {voice!r}, only {VOICE!r}")
         speed = min(max(speed, SLOWEST), FASTEST)
         pause, priority = 0.0, 0
-        async for piece in pieces:
+        async for text in pieces:
+            piece = text.encode(errors="replace").decode()  # half a surrogate pair is no text
             # The first words of one caller are more urgent than the later ones of another.
             async with aclosing(self._worker.stream("say", piece, speed, priority=priority)) as chunks:
                 async for data, words in chunks:

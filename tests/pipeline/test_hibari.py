@@ -117,6 +117,7 @@ async def test_what_cannot_be_spoken_is_a_short_silence(hibari: Hibari, piece: s
 async def test_hard_text_fails_nothing(hibari: Hibari) -> None:
     for piece in ("a" * 5000, "x " * 500, "\0\a\x1b[0m", "<script>&amp;</script>", "\u202eabc\ud7ff", "'" * 300):
         check(await speak(hibari, piece), piece)
+    check(await speak(hibari, "half a pair \ud83c here"), "half a pair ? here")
 
 
 async def test_nothing_to_say(hibari: Hibari) -> None:
