@@ -45,6 +45,9 @@ CHANNEL_SECONDS = 1.0
 FAREWELL_SECONDS = 0.2
 """Between the last event and the end of the line: time for its delivery. Protocol 4.6."""
 
+LOADING_SECONDS = 10.0
+"""How long a call that came before the engines were loaded waits for them. After that it goes on as it can."""
+
 RELEASE_SECONDS = 5.0
 """How long engines may take to let go of a call that is over."""
 
@@ -225,11 +228,15 @@ class Call:
         self._publish(CallStarted(language=language, metadata=self._metadata))
         engines = {"stt": self._chosen.stt.name, "llm": self._chosen.llm.name, "tts": self._chosen.tts.name}
         self._publish(SessionStarted(agent=self._agent.id, language=language, engines=engines))
-        self._warn()
-        self._hearing.recognition.open()
         with suppress(TimeoutError):
             async with asyncio.timeout(CHANNEL_SECONDS):
                 await self._channel_open.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOADING_SECONDS):
+                await self._engines.loaded()
+        self._use_engines()
+        self._warn()
+        self._hearing.recognition.open()
         self._listening = True
         if greeting := self._greeting():
             self._answering.greet(greeting)
@@ -291,14 +298,18 @@ class Call:
 
     def _configure(self, changes: Mapping[str, Any]) -> None:
         self._agent, accepted = control.configured(self._agent, changes)
-        self._chosen = self._engines.choose(self._agent)
-        self._answering.voice = self._voice()
-        self._hearing.recognition.use(self._chosen.stt, self._agent.language)
+        self._use_engines()
         self._publish(ConfigUpdated(config=accepted))
         if "language" in accepted:
             self._publish(CallUpdated(language=base_language(self._agent.language)))
         if accepted:
             self._warn()
+
+    def _use_engines(self) -> None:
+        """Take what the agent asks for, as far as it is here now."""
+        self._chosen = self._engines.choose(self._agent)
+        self._answering.voice = self._voice()
+        self._hearing.recognition.use(self._chosen.stt, self._agent.language)
 
     def _warn(self) -> None:
         """Tell what the agent asked for and does not get. Protocol 7.2."""

@@ -49,6 +49,11 @@ class Stage:
             metadata={"user": "u1"},
         )
         self.call.attach(self.line)
+        self.load_seconds = 0.0
+
+    async def loaded(self) -> None:
+        """``Engines.loaded``."""
+        await asyncio.sleep(self.load_seconds)
 
     def choose(self, agent: AgentConfig) -> CallEngines:
         """``Engines.choose``: any voice but that of ``other``."""
