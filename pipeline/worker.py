@@ -42,7 +42,7 @@ BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pipeline i
 BOOT += "w.main(int(sys.argv[2]), int(sys.argv[3]))"
 
 # Keys and secrets of the server stay in the server.
-ENVIRONMENT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TMPDIR", "TZ")
+ENVIRONMENT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )

@@ -274,8 +274,8 @@ class Recognizer:
     """The model. Lives in the worker process, called by one thread."""
 
     def __init__(self) -> None:
-        # By itself it takes two threads that spin while they wait for each other: no faster on two free cores, and up to
-        # eight times slower when one of them is taken.
+        # By itself it takes two threads that spin while they wait for each other: hardly faster on two free cores, and
+        # up to eight times slower when one of them is taken.
         os.environ["MOONSHINE_ORT_SINGLE_THREAD"] = "1"
         from moonshine_voice.errors import MoonshineError, check_error
         from moonshine_voice.moonshine_api import ModelArch, TranscriptC

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -62,7 +62,7 @@ class Hibari:
 
     async def speak(
         self, pieces: AsyncIterator[str], *, voice: str, language: str, speed: float = 1.0
-    ) -> AsyncIterator[SpeechChunk]:
+    ) -> AsyncGenerator[SpeechChunk, None]:
         """See ``TextToSpeech``. ``voice`` is "heart" or empty, ``language`` English, ``speed`` 0.5 to 2."""
         if language.split("-", 1)[0].lower() != "en":
             raise EngineError(f"{self.name} speaks English only, not {language!r}")

@@ -170,7 +170,7 @@ async def test_the_same_text_sounds_the_same(hibari: Hibari) -> None:
 
 
 async def test_closing_cancels(hibari: Hibari) -> None:
-    async with aclosing(hibari.speak(each([" ".join(SENTENCES * 100)]), voice="", language="en")) as chunks:  # type: ignore[type-var]
+    async with aclosing(hibari.speak(each([" ".join(SENTENCES * 100)]), voice="", language="en")) as chunks:
         await anext(chunks)
     async with asyncio.timeout(10):
         check(await speak(hibari, SENTENCES[0]), SENTENCES[0])
