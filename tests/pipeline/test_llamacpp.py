@@ -45,11 +45,12 @@ def test_the_history_begins_with_the_user_and_alternates() -> None:
     assert fit([{"role": "user", "content": [{"type": "image_url"}]}, user("Hi.")]) == [user("Hi.")]
 
 
-def test_the_beginning_of_a_long_history_moves_rarely() -> None:
-    history = [message for i in range(100) for message in (user(f"Question {i}. " * 5), assistant("Answer. " * 10))]
-    beginnings = [fit([SYSTEM, *history[:n]])[1]["content"] for n in range(1, 200, 2)]
-    assert len(set(beginnings)) < 40
-    assert fit([SYSTEM, *history[:199]])[-1] == history[198]
+def test_what_is_left_out_is_the_oldest() -> None:
+    history = [message for i in range(100) for message in (user(f"Question {i}."), assistant(f"Answer {i}."))]
+    fitted = fit([SYSTEM, *history, user("Last.")], 1000)
+    assert fitted[0] == SYSTEM
+    assert fitted[1:] == [*history, user("Last.")][-(len(fitted) - 1) :]
+    assert sum(len(message["content"]) for message in fitted) > 950
 
 
 messages = st.lists(
@@ -165,18 +166,28 @@ async def test_a_conversation_that_is_too_long_is_an_error(model: LlamaCpp) -> N
 
 
 @pytest.mark.models
-async def test_the_prompt_is_read_once(file: Path) -> None:
-    options = {"path": str(file), "context": 2048, "slots": 1, "threads": 1}
-    worker = Worker("pipeline.llm.llamacpp:Llama", options, name="llama")
+async def test_every_prompt_is_read_once(file: Path) -> None:
+    """With more calls than slots, and also when the oldest messages are left out."""
+    worker = Worker("pipeline.llm.llamacpp:Llama", LlamaCpp(file).options | {"slots": 1}, name="llama")
     await worker.start()
+
+    async def ask(history: list[Message]) -> tuple[int, int]:
+        *words, (prompt, cached, _) = [item async for item in worker.stream("chat", history, 0.0, 100, 12)]
+        history.append(assistant("".join(words)))
+        return prompt, cached
+
+    calls: list[list[Message]] = [[SYSTEM, user(f"I am number {i}. " + "What is the sea? " * 5)] for i in range(3)]
+    before = []
     try:
-        history = [SYSTEM, user("What is the capital of France?")]
-        *words, (prompt, cached, _) = [item async for item in worker.stream("chat", history, 0.0, 100, 20)]
-        assert cached == 0
-        history += [assistant("".join(words)), user("And of Italy?")]
-        *_, (longer, cached, _) = [item async for item in worker.stream("chat", history, 0.0, 100, 20)]
-        assert longer > prompt
-        assert cached >= prompt
+        for history in calls:
+            before.append((await ask(history))[0])
+            history.append(user("And what is the moon?"))
+        for history, prompt in zip(calls, before, strict=True):
+            assert (await ask(history))[1] >= prompt
+            history.append(user("And the sun?"))
+        [*_, history] = calls
+        prompt, cached = await ask([SYSTEM, *history[3:]])
+        assert cached > prompt / 2
     finally:
         await worker.aclose()
 
