@@ -34,6 +34,8 @@ MAX_CONNECTIONS = 1024
 
 BODY_SECONDS = 10.0
 IDLE_SECONDS = 75.0
+LINGER_SECONDS = 2.0
+"""How long the rest of a body is read and forgotten after its refusal, so that the client gets to read why."""
 
 CORS = {
     "Access-Control-Allow-Origin": "*",  # no client sends credentials, so nothing is gained by echoing the origin
@@ -282,6 +284,7 @@ class Listener:
                 cast(web.Server, self._runner.server),  # there from setup() to cleanup()
                 loop=loop,
                 keepalive_timeout=IDLE_SECONDS,
+                lingering_time=LINGER_SECONDS,
                 max_line_size=MAX_LINE,
                 max_field_size=MAX_LINE,
                 access_log_class=AccessLog,

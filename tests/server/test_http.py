@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from server import http
-from tests.server.sockets import listening, visiting
+from tests.server.sockets import listening, raw, visiting
 
 
 async def echo(request: web.Request) -> web.Response:
@@ -48,19 +48,6 @@ def app() -> web.Application:
     app.router.add_get("/base", base)
     app.router.add_get("/items/{name}", named)
     return app
-
-
-async def raw(port: int, data: bytes) -> bytes:
-    """Send bytes as they are and read all that comes until the server closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(data)
-        async with asyncio.timeout(20):
-            return await reader.read()
-    except ConnectionError:
-        return b""
-    finally:
-        writer.close()
 
 
 async def shape(response: aiohttp.ClientResponse) -> dict[str, Any]:

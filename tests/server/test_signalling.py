@@ -291,7 +291,7 @@ async def test_what_a_browser_may_say_about_its_call() -> None:
         _, body = await server.offer(token=token, config=config, metadata=metadata)
         call: Any = server.hub.calls[body["session_id"]]
         assert call._metadata == {"user": "sealed", "page": "/cart"}
-        assert call._language == "es"
+        assert call._agent.language == "es"
         assert call._agent.greeting_for("es") == "Hello!"
         assert call._agent.prompt == ""
         assert call._agent.llm is None
@@ -308,7 +308,7 @@ async def test_what_a_browser_may_not_say_is_dropped(config: Any, metadata: Any)
         call: Any = server.hub.calls[body["session_id"]]
         assert call._metadata == {}
         assert call._agent.greeting == {}
-        assert call._language == "en"
+        assert call._agent.language == "en"
 
 
 async def test_a_real_peer_connects_and_hears_of_its_call() -> None:
@@ -349,7 +349,7 @@ async def test_ice_servers() -> None:
 
 def test_turn_credentials_expire_and_verify() -> None:
     urls = ("stun:stun.example:3478", "turn:turn.example:3478?transport=udp", "turns:turn.example:5349")
-    settings = Settings(turn_urls=urls, turn_secret="north", turn_ttl=600)
+    settings = Settings.model_validate({"turn_urls": urls, "turn_secret": "north", "turn_ttl": 600})
     stun, turn = ice_servers(settings, 1_000_000.7)
     assert stun == {"urls": [urls[0]]}
     assert turn["urls"] == list(urls[1:])
