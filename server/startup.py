@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from config.agent import AgentConfig
 from config.settings import Settings
 from pipeline import models
 from server.health import VERSION
@@ -29,7 +30,7 @@ def welcome(settings: Settings) -> Callable[[RunningServer], None]:
         click.echo(f"voice-server {VERSION}\n")
         click.secho(f"  Playground  {server.url}", bold=True)
         click.echo(f"  Media       UDP port {server.udp_port}")
-        click.echo(f"  Agents      {', '.join(server.agents) or 'none'}")
+        click.echo(f"  Agents      {', '.join(_agent(agent) for agent in server.hub.agents.values()) or 'none'}")
         for kind, engine in server.engines.status().items():
             click.echo(f"  {kind.upper():<10}  {engine['name']}: {engine['detail'] or engine['state']}")
         if absent:
@@ -41,6 +42,10 @@ def welcome(settings: Settings) -> Callable[[RunningServer], None]:
         click.echo("  Ctrl-C ends.\n")
 
     return announce
+
+
+def _agent(agent: AgentConfig) -> str:
+    return agent.id if agent.allowed_origins else f"{agent.id} (with a key only)"
 
 
 def _key(server: RunningServer) -> str:
