@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from importlib.resources import files
+from zoneinfo import ZoneInfoNotFoundError
+
+import tzlocal
 
 from config.agent import AgentConfig
 from config.settings import Settings
@@ -17,10 +20,12 @@ def load_agents(settings: Settings) -> list[AgentConfig]:
 
 def _shipped(settings: Settings) -> list[AgentConfig]:
     agents = []
+    timezone = _local_timezone()
     for file in sorted(files("config").joinpath("shipped").iterdir(), key=lambda file: file.name):
         if not file.name.endswith(".toml"):
             continue
-        agent, problems = AgentConfig.parse(file.name.removesuffix(".toml"), tomllib.loads(file.read_text("utf-8")))
+        wire = {"timezone": timezone, **tomllib.loads(file.read_text("utf-8"))}
+        agent, problems = AgentConfig.parse(file.name.removesuffix(".toml"), wire)
         if problems:
             raise ValueError(f"{file.name}: {problems[0]}")
         # Their pattern names this machine. Once others can reach the server, anyone can claim that origin.
@@ -28,3 +33,11 @@ def _shipped(settings: Settings) -> list[AgentConfig]:
             agent = agent.model_copy(update={"allowed_origins": ()})
         agents.append(agent)
     return agents
+
+
+def _local_timezone() -> str:
+    """This machine's IANA zone. Who asks the demo on a laptop for the time means the one on the wall."""
+    try:
+        return tzlocal.get_localzone_name() or "UTC"
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # an odd TZ or /etc/localtime
+        return "UTC"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tzlocal
 
 from config.agents import load_agents
 from config.problem import SettingsError
@@ -19,6 +20,15 @@ def test_the_demo_agent_answers_on_a_fresh_server() -> None:
     assert "{{time}}" in demo.effective_prompt
     assert "demo agent" in (demo.greeting_for("en") or "")
     assert demo.allowed_origins == ("http://localhost:*", "http://127.0.0.1:*")
+
+
+@pytest.mark.parametrize("zone", ["America/Lima", "Asia/Kathmandu"])
+def test_the_demo_agent_lives_in_the_time_zone_of_its_machine(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        tzlocal.reload_localzone()
+        assert load_agents(Settings())[0].timezone == zone
+    tzlocal.reload_localzone()
 
 
 @pytest.mark.parametrize("settings", [Settings(host="0.0.0.0"), Settings(host="::"), Settings(trust_proxy=True)])
