@@ -32,8 +32,8 @@ class AudioFrame:
     """20 ms of what the peer said.
 
     ``pcm`` has shape ``(INPUT_FRAME,)``; ``time`` is the media time of its first sample in seconds since the first
-    frame of the session (from the RTP timestamp, so loss and jitter do not bend it); ``is_speech`` is the verdict of the
-    VAD; ``level`` is the RMS level in dBFS (-127 to 0); ``concealed`` tells that no packet held this frame.
+    frame of the session (from the RTP timestamp, so loss and jitter do not bend it); ``is_speech`` is the verdict of
+    the VAD; ``level`` is the RMS level in dBFS (-127 to 0); ``concealed`` tells that no packet held this frame.
     """
 
     pcm: Pcm
@@ -44,7 +44,7 @@ class AudioFrame:
 
 
 class LineObserver(Protocol):
-    """What the owner of a media session hears of it. Every method runs on the event loop and must not block or raise."""
+    """What the owner of a media session hears of it, on the event loop. No method may block or raise."""
 
     def on_connected(self) -> None:
         """ICE and DTLS are up: audio flows both ways. Exactly once, before every ``on_audio``."""

@@ -6,12 +6,14 @@ import asyncio
 import errno
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.agent import AgentConfig
 from config.agents import load_agents
+from config.problem import SettingsError
 from config.secrets import load_secrets
 from config.settings import Settings
 from media import opus
@@ -23,6 +25,7 @@ from server.hub import Hub
 from tokens.keys import ApiKeys
 from tokens.ledger import open_ledger
 from tokens.minting import TokenOffice
+from tokens.origin import check_pattern
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     """
     secrets = load_secrets(settings)
     agents = load_agents(settings)
+    _check_origins(agents)
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     async with AsyncExitStack() as stack:
         ledger = open_ledger(redis_url)
@@ -115,6 +119,19 @@ def public_base(settings: Settings, port: int) -> str:
     if (settings.loopback and ":" not in host) or host in ("0.0.0.0", "::"):  # noqa: S104  only compared
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _check_origins(agents: Iterable[AgentConfig]) -> None:
+    """A pattern that could never match is a mistake of the operator, who should not find out from a visitor."""
+    problems = []
+    for agent in agents:
+        for pattern in agent.allowed_origins:
+            try:
+                check_pattern(pattern)
+            except ValueError as error:
+                problems.append(f"agents.{agent.id}.allowed_origins = {pattern!r}: {error}")
+    if problems:
+        raise SettingsError(problems)
 
 
 async def _start_media(settings: Settings) -> MediaEngine:

@@ -35,7 +35,9 @@ class TextToSpeech(Protocol):
     async def start(self) -> None:
         """Load the model or open the pool. Raises ``EngineError``."""
 
-    def speak(self, pieces: AsyncIterator[str], *, voice: str, language: str, speed: float = 1.0) -> AsyncIterator[SpeechChunk]:
+    def speak(
+        self, pieces: AsyncIterator[str], *, voice: str, language: str, speed: float = 1.0
+    ) -> AsyncIterator[SpeechChunk]:
         """Speak clauses as they come. Every word of every piece appears in exactly one chunk, in order.
 
         Closing the returned iterator cancels. Raises ``pipeline.engine.EngineError``.

@@ -145,6 +145,14 @@ def test_a_folder_that_cannot_be_used_exits_2(tmp_path: Path) -> None:
     assert "Traceback" not in got.stderr
 
 
+def test_an_origin_that_could_never_match_exits_2(tmp_path: Path) -> None:
+    file = tmp_path / "voice.toml"
+    file.write_text('[agents.mara]\nallowed_origins = ["mysite.com"]\n')
+    got = run("serve", "--port", "0", "--udp-port", "0", "--config", str(file), folder=tmp_path)
+    assert got.returncode == 2
+    assert "agents.mara.allowed_origins = 'mysite.com': expected an origin" in got.stderr
+
+
 async def connected(server: LiveServer) -> Peer:
     peer = Peer(server.url, "demo", origin="http://localhost:1")
     await peer.connect(SECONDS)
@@ -269,7 +277,7 @@ def test_doctor_says_what_to_fix(tmp_path: Path, own_redis: RedisServer) -> None
         told = run("doctor", folder=tmp_path, **environment)
     assert (got.returncode, told.returncode) == (1, 1)
     bad = {name: finding for name, finding in findings(got).items() if not finding["ok"]}
-    assert {"HTTP port", "Redis", "model of smollm2"} <= set(bad)
+    assert {"HTTP port", "Redis", "model of llamacpp"} <= set(bad)
     assert all(finding["fix"] for finding in bad.values())
     assert "FIX  Redis: does not answer" in told.stdout
     assert "run voice-server setup" in told.stdout
