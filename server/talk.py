@@ -39,7 +39,19 @@ LINGER_SECONDS = 0.8
 
 STEP_SECONDS = 0.1
 MOST_SECONDS = 600
-ENVELOPE = ("event", "call_id", "session_id", "agent_id", "seq", "ts")
+UNTOLD = {
+    "event",
+    "call_id",
+    "session_id",
+    "agent_id",
+    "seq",
+    "ts",
+    "message_id",
+    "timestamp",
+    "start_time",
+    "end_time",
+}
+"""What a person does not read; with ``--json`` it is all there."""
 
 
 class TalkError(Exception):
@@ -60,7 +72,7 @@ class Printer:
         if self.as_json:
             click.echo(json.dumps({**frame, "at": round(at, 4)}, ensure_ascii=False))
         else:
-            facts = {key: value for key, value in frame.items() if key not in ENVELOPE}
+            facts = {key: value for key, value in frame.items() if key not in UNTOLD}
             told = "  ".join(f"{key}={_short(value)}" for key, value in facts.items())
             click.echo(f"{at:9.3f}  {frame.get('event', '?'):<18} {told}")
 

@@ -187,17 +187,20 @@ function showEngines(engines) {
   $("engines").replaceChildren(
     ...Object.entries(engines).map(([kind, name]) => {
       const item = document.createElement("li");
-      item.dataset.kind = kind;
+      Object.assign(item.dataset, { kind, name });
       item.textContent = `${kinds[kind] ?? kind}: ${name}`;
       return item;
     }),
   );
+  $("tiny").hidden = engines.llm !== "local";
 }
 
-/** The engine that wrote the last answer, which need not be the one that was asked first. */
+/** The engine that wrote the last answer: "local" stands for rules and a model. */
 function markEngine(engine) {
   const item = $("engines").querySelector("[data-kind=llm]");
-  if (item && engine) item.textContent = `thinks: ${engine}`;
+  if (!item || !engine) return;
+  const { name } = item.dataset;
+  item.textContent = engine === name ? `thinks: ${name}` : `thinks: ${name}, last ${engine}`;
 }
 
 // Measuring -----------------------------------------------------------------------------------------------------------

@@ -29,7 +29,12 @@ const REASONS = {
 
 /** A microphone that hears nothing: a call by keyboard needs an audio track like any other. */
 export function silentMicrophone(context) {
-  return context.createMediaStreamDestination().stream;
+  const silence = context.createConstantSource();
+  silence.offset.value = 0;
+  const destination = context.createMediaStreamDestination();
+  silence.connect(destination); // without a source some browsers send no packets at all
+  silence.start();
+  return destination.stream;
 }
 
 /** Loudness of a stream. */

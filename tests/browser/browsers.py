@@ -136,7 +136,10 @@ class ChromiumTab(Tab):
 @contextlib.asynccontextmanager
 async def chromium(folder: Path) -> AsyncIterator[ChromiumTab]:
     command = [find("chromium"), *CHROMIUM_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
-    async with process(command, r"DevTools listening on (ws://\S+)", folder) as (group, endpoint), async_playwright() as play:
+    async with (
+        process(command, r"DevTools listening on (ws://\S+)", folder) as (group, endpoint),
+        async_playwright() as play,
+    ):
         browser = await play.chromium.connect_over_cdp(endpoint)
         context: BrowserContext = browser.contexts[0]
         await context.add_init_script(EARS)
@@ -199,7 +202,15 @@ async def firefox(folder: Path) -> AsyncIterator[FirefoxTab]:
     profile.mkdir()
     lines = [f"user_pref({_js(name)}, {_js(value)});" for name, value in FIREFOX_PREFERENCES.items()]
     (profile / "user.js").write_text("\n".join(lines))
-    command = [find("firefox-esr"), "--headless", "--no-remote", "--profile", str(profile), "--remote-debugging-port", "0"]
+    command = [
+        find("firefox-esr"),
+        "--headless",
+        "--no-remote",
+        "--profile",
+        str(profile),
+        "--remote-debugging-port",
+        "0",
+    ]
     async with (
         process(command, r"WebDriver BiDi listening on (ws://\S+)", folder) as (group, endpoint),
         aiohttp.ClientSession() as http,

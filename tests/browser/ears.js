@@ -18,6 +18,11 @@
   const throughWebAudio = (voices, rate) => {
     const context = new AudioContext();
     const destination = context.createMediaStreamDestination();
+    // A microphone is never without sound; an idle graph would send no packets.
+    const room = context.createConstantSource();
+    room.offset.value = 0;
+    room.connect(destination);
+    room.start();
     const play = (name) => {
       const samples = Float32Array.from(pcm(voices[name]), (sample) => sample / 32768);
       const source = context.createBufferSource();

@@ -20,6 +20,9 @@ from media.audio import Pcm
 EARS = (Path(__file__).parent / "ears.js").read_text()
 VOICES = Path(__file__).parent.parent / "data"
 LOUD_DB = -45.0
+QUIET_SECONDS = 0.5
+ONSET = 500
+"""Amplitude of a sample that begins a voice, of 32768."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Tab(ABC):
 
     def __init__(self) -> None:
         self._lengths: dict[str, float] = {}
+        self._onsets: dict[str, float] = {}
 
     @abstractmethod
     async def goto(self, url: str) -> None: ...
@@ -112,12 +116,14 @@ class Tab(ABC):
         for name in names:
             pcm = resampled(VOICES / name)
             self._lengths[name] = len(pcm) / RATE
+            self._onsets[name] = float(np.argmax(np.abs(pcm) > ONSET)) / RATE
             voices[name] = base64.b64encode(pcm.tobytes()).decode()
         await self.run(f"await voiceTest.prepare({json.dumps(voices)}, {RATE})")
 
     async def start_saying(self, name: str) -> float:
-        """Play a prepared voice into the microphone; returns when it began, on the page's clock in seconds."""
-        return float(await self.run(f"voiceTest.play({json.dumps(name)}); return performance.now()")) / 1000
+        """Play a prepared voice into the microphone; returns when its first sound began, on the page's clock in s."""
+        now = await self.run(f"voiceTest.play({json.dumps(name)}); return performance.now()")
+        return float(now) / 1000 + self._onsets[name]
 
     async def say(self, name: str) -> None:
         """Play a prepared voice to its end."""
@@ -126,6 +132,26 @@ class Tab(ABC):
 
     async def samples(self) -> list[Sample]:
         return [Sample(at / 1000, db) for at, db in await self.evaluate("voiceTest.samples")]
+
+    async def loud(self, since: float) -> float | None:
+        """When the bot was first heard after ``since``."""
+        return next(
+            (sample.at for sample in await self.samples() if sample.at >= since and sample.level > LOUD_DB), None
+        )
+
+    async def quiet_after(self, moment: float) -> float:
+        """When the bot fell silent, for half a second at least, after ``moment``."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            samples = [sample for sample in await self.samples() if sample.at >= moment]
+            last = moment
+            for sample in samples:
+                if sample.level > LOUD_DB:
+                    last = sample.at
+                elif sample.at > last + QUIET_SECONDS:
+                    return last
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"the bot did not fall silent\n{await self.describe()}")
 
     async def now(self) -> float:
         """The page's clock, s."""
