@@ -81,7 +81,9 @@ class Child:
         try:
             self._engine = getattr(importlib.import_module(module), name)(**options)
         except ImportError as error:
-            self._send(ERROR, 0, f"the Python package {error.name or 'it needs'} cannot be imported. {INSTALL_HINT}")
+            # Named after what is missing: the package itself, or a library of the system that it links to.
+            package = error.name or "that it needs"
+            self._send(ERROR, 0, f"the Python package {package} cannot be imported ({error.msg}). {INSTALL_HINT}")
             return
         except Exception as error:  # noqa: BLE001 - whatever a native library raises goes to the parent
             self._send(ERROR, 0, describe(error))

@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -16,12 +15,9 @@ from config.problem import SettingsError
 from config.settings import SettingRow, Settings
 from media import address, opus
 from pipeline import models
-from pipeline.engine import TABLE
+from pipeline.engine import TABLE, Engines
 from tokens.errors import LedgerUnavailable
 from tokens.ledger import RedisLedger
-
-PACKAGES = {"moonshine": "moonshine_voice", "local": "xllamacpp", "llamacpp": "xllamacpp", "hibari": "hibari"}
-"""What the local engines import, by the name under which settings ask for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,7 @@ async def examine(config_file: Path | None) -> Examination:
         Finding("settings", ok=True, text="all keys and values are known"),
         _data_folder(settings),
         _libopus(),
-        *_engines(settings),
+        *await _engines(settings),
         *_models(settings),
         _addresses(settings),
         *_ports(settings),
@@ -101,16 +97,26 @@ def _libopus() -> Finding:
     return Finding("libopus", ok=True, text="found")
 
 
-def _engines(settings: Settings) -> Iterator[Finding]:
+async def _engines(settings: Settings) -> list[Finding]:
+    """Each engine of the settings is loaded as the server would load it."""
+    engines = Engines(settings)
+    try:
+        await engines.start()
+        report = engines.status()
+    finally:
+        await engines.aclose()
+    findings = []
     for kind, names in TABLE.items():
-        name = getattr(settings, kind)
-        package = PACKAGES.get(name)
-        if name not in names:
-            yield Finding(kind, ok=False, text=f"there is no {name}", fix=f"choose one of {', '.join(names)}")
-        elif package and not find_spec(package):
-            yield Finding(kind, ok=False, text=f"{name} needs the package {package}", fix="run make setup")
+        wanted, status = getattr(settings, kind), report[kind]
+        if wanted not in names:
+            findings.append(
+                Finding(kind, ok=False, text=f"there is no {wanted}", fix=f"choose one of {', '.join(names)}")
+            )
+        elif status["detail"]:
+            findings.append(Finding(kind, ok=False, text=f"{wanted} does not work as it should", fix=status["detail"]))
         else:
-            yield Finding(kind, ok=True, text=name)
+            findings.append(Finding(kind, ok=True, text=f"{wanted} was loaded"))
+    return findings
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
