@@ -1,6 +1,9 @@
 """All benchmarks, one after the other: ``python -m bench``."""
 
+import asyncio
+
 from bench import audio, engines
+from config.settings import Settings
 
 audio.main()
-engines.main()
+asyncio.run(engines.main(Settings.load().models_dir))
