@@ -24,7 +24,18 @@ class LiveServer:
         self.log = folder / "server.log"
         self.url = ""
         self._out = folder / "server.out"
-        self._command = [sys.executable, "-m", "server", "serve", "--port", "0", "--udp-port", "0", "--json", *arguments]
+        self._command = [
+            sys.executable,
+            "-m",
+            "server",
+            "serve",
+            "--port",
+            "0",
+            "--udp-port",
+            "0",
+            "--json",
+            *arguments,
+        ]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("VOICE_")}
         self._environment = {**clean, "VOICE_DATA_DIR": str(folder / "data"), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,7 +50,9 @@ class LiveServer:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
         if kind is None:
             assert "Traceback" not in self.log.read_text(), self.log.read_text()
