@@ -92,6 +92,12 @@ class LiveServer:
             process.wait()
             raise
 
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def _ready(self) -> dict[str, Any]:
         """The first line of the output, one JSON object."""
         assert self._process is not None

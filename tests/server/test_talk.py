@@ -39,9 +39,9 @@ def heard(at: float, event: str, **fields: object) -> Heard:
 def greeted() -> Dialogue:
     dialogue = Dialogue()
     dialogue.feed(heard(1.0, "bot.speaking", message_id="g"))
-    assert not dialogue.greeted
+    before = dialogue.greeted
     dialogue.feed(heard(2.0, "bot.finished", message_id="g"))
-    assert dialogue.greeted
+    assert (before, dialogue.greeted) == (False, True)
     dialogue.begin(3.0)
     return dialogue
 
@@ -193,6 +193,7 @@ def test_any_audio_file_becomes_mono_pcm(tmp_path: Path, codec: str, name: str) 
     samples = (8000 * np.sin(np.arange(24_000) * 2 * np.pi * 440 / 24_000)).astype(np.int16)
     with av.open(str(tmp_path / name), "w") as container:
         stream = container.add_stream(codec, rate=24_000, layout="mono")
+        assert isinstance(stream, av.AudioStream)
         frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
         frame.sample_rate = 24_000
         for part in (frame, None):
