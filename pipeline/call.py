@@ -176,7 +176,7 @@ class Call:
         return BotState(
             busy=transcribing or self._answering.busy or self._speaking.active,
             audible=self._speaking.audible,
-            played_ms=self._speaking.played_ms,
+            played_ms=0 if transcribing else self._speaking.played_ms,  # else it is that of the reply before
             answering=transcribing or self._answering.answers_turn,
         )
 

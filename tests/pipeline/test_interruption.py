@@ -74,8 +74,9 @@ def test_going_on_while_the_bot_thinks_continues_the_turn_unannounced() -> None:
     assert stage.history() == [("user", "what is seven plus five"), ("assistant", "Twelve.")]
 
 
-def test_going_on_before_the_final_came_is_one_message() -> None:
-    async def dialogue(stage: Stage) -> None:
+@pytest.mark.parametrize("greeting", [GREETING, "Good morning, this is the office. How can I help you today?"])
+def test_going_on_before_the_final_came_is_one_message(greeting: str) -> None:
+    async def dialogue(stage: Stage) -> None:  # however long the bot had spoken before
         await stage.greeted()
         stage.stt.final_seconds = 1.0
         stage.person.say("what is seven")
@@ -83,11 +84,11 @@ def test_going_on_before_the_final_came_is_one_message() -> None:
         stage.person.say("plus five")
         await stage.event("bot.finished", 2)
 
-    stage = play("Twelve.")(dialogue)
+    stage = play("Twelve.", greeting=greeting)(dialogue)
     assert [event.text for event in stage.log.all("user.message")] == ["what is seven plus five"]
     assert len(stage.log.all("speech.started")) == 1
     assert stage.history() == [
-        ("assistant", GREETING),
+        ("assistant", greeting),
         ("user", "what is seven plus five"),
         ("assistant", "Twelve."),
     ]
