@@ -67,8 +67,8 @@ def tokenize(text: str, lexicon: Lexicon) -> list[Token]:
             raise NotASumError
         tokens += found[0]
         position = found[1]
-    if len(tokens) > MAX_TOKENS:
-        raise NotASumError
+        if len(tokens) > MAX_TOKENS:
+            raise NotASumError
     return tokens
 
 

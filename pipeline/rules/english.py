@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import date, timedelta
 from fractions import Fraction
+from itertools import islice
 
 from pipeline.rules.arithmetic import NotASumError, Token, evaluate, read_number, tokenize
 from pipeline.rules.english_numbers import LEXICON, say_number, say_sum
@@ -21,6 +22,9 @@ MONTHS = [
 
 LONGEST_COUNT = 100
 """Numbers that are counted at a time."""
+
+MOST_JOINTS = 4
+"""Places at which "add … and …" is tried to be taken apart. Two operands need few; rules run beside the media clock."""
 
 LONGEST_WORD = 40
 """Letters that are spelled at a time."""
@@ -148,7 +152,7 @@ def _sums(text: str) -> Iterator[list[Token]]:
         yield tokenize(text, LEXICON)
     for opening, joints, operator, reversed_ in _TWO_OPERANDS:
         for joint in joints:
-            for first in re.finditer(rf" {joint} ", text):
+            for first in islice(re.finditer(rf" {joint} ", text), MOST_JOINTS):
                 left = opening.fullmatch(text[: first.start()])
                 if left is None:
                     continue

@@ -51,7 +51,7 @@ class Table:
         """The answer of the first rule that knows one."""
         if len(question.text) > LONGEST_QUESTION:
             return None
-        for form in self._forms(question.text):
+        for form in dict.fromkeys(self._forms(question.text)):
             for rule in self.rules:
                 if (match := rule.pattern.fullmatch(form)) and (answer := rule.answer(match, question)):
                     return answer

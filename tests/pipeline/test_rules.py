@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -14,6 +15,7 @@ from pipeline.llm.rules import Rules, answer
 from pipeline.rules.arithmetic import NotASumError, Token, evaluate, read_number, tokenize
 from pipeline.rules.english import CANNOT
 from pipeline.rules.english_numbers import LEXICON, say_number, say_sum
+from pipeline.rules.table import LONGEST_QUESTION
 
 NOW = datetime(2026, 11, 22, 15, 5, tzinfo=UTC)
 
@@ -151,6 +153,19 @@ async def test_content_that_is_no_text() -> None:
     parts: Message = {"role": "user", "content": [{"type": "image_url"}]}
     assert rules.answer([parts, {"role": "user"}], GenerateOptions()) is None
     assert rules.answer([], GenerateOptions()) is None
+
+
+@pytest.mark.parametrize("opening", ["add ", "difference between ", "what is ", "multiply 1 by "])
+def test_a_crowded_question_is_given_up_in_no_time(opening: str) -> None:
+    """The rules run beside the media clock, and anyone may type."""
+    question = (opening + "1 and " * 100)[: LONGEST_QUESTION - 1] + "1"
+
+    def seconds() -> float:
+        began = time.process_time()
+        assert ask(question) is None
+        return time.process_time() - began
+
+    assert min(seconds() for _ in range(3)) < 0.05  # 0.4 s when each "and" was tried
 
 
 # --- properties
