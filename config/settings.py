@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -32,6 +33,8 @@ PREFIX = "VOICE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 MAX_FILE = 1 << 20
 
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
 
 def _listed(value: object) -> object:
     """Environment and flags write a list with commas."""
@@ -39,14 +42,24 @@ def _listed(value: object) -> object:
 
 
 def _address(value: str) -> str:
-    expected = ValueError("expected IPv4 or IPv6 addresses, not the wildcard")
+    expected = ValueError("expected IPv4 or IPv6 addresses, not the wildcard, multicast or link-local ones")
     try:
         address = ip_address(value)
     except ValueError:
         raise expected from None
-    if address.is_unspecified:
+    if address.is_unspecified or address.is_multicast or address.is_link_local:
         raise expected
     return str(address)
+
+
+def _host(value: str) -> str:
+    """What is no name at all makes the resolver raise other errors than those of a name that is not found."""
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        if all(_LABEL.fullmatch(label) for label in value.removesuffix(".").split(".")):
+            return value
+        raise ValueError("expected an IP address or a host name") from None
 
 
 def _web_url(value: str) -> str:
@@ -98,6 +111,7 @@ def _folder(value: Path) -> Path:
     return value.expanduser().absolute()
 
 
+Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Address = Annotated[str, AfterValidator(_address)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
@@ -128,14 +142,14 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", enable_decoding=False, env_ignore_empty=True
     )
 
-    host: Name = Field(default="127.0.0.1", description="Address to which HTTP is bound.")
+    host: Host = Field(default="127.0.0.1", description="Address to which HTTP is bound.")
     port: Port = Field(default=8080, description="TCP port of HTTP; 0 takes a free one.")
     udp_port: Port = Field(default=40000, description="UDP port of all media; 0 takes a free one.")
     udp_addresses: Annotated[tuple[Address, ...], Listed] = Field(
         default=(), description="Local addresses that carry media; none: those of this machine's interfaces."
     )
     public_ip: Annotated[tuple[Address, ...], Listed] = Field(
-        default=(), description="Addresses to announce instead of the local ones, in front of a 1:1 NAT or a container."
+        default=(), description="Addresses to announce before the local ones, in front of a 1:1 NAT or a container."
     )
     public_url: WebUrl | None = Field(
         default=None, description="Base address under which clients reach this server; none: that of each request."

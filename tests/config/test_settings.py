@@ -61,7 +61,7 @@ def test_the_environment_may_name_the_file(file: Path, monkeypatch: pytest.Monke
 
 def test_values_are_typed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(
-        'udp_addresses = ["192.168.0.7", "fe80:0::1"]\napi_keys = ["org-1:secret-key"]\n'
+        'udp_addresses = ["192.168.0.7", "fd00:0::1"]\napi_keys = ["org-1:secret-key"]\n'
         'data_dir = "~/voice"\npublic_url = "https://voice.example.org/"\n'
     )
     monkeypatch.setenv("VOICE_PUBLIC_IP", "203.0.113.5, 2001:db8::1,")
@@ -69,7 +69,7 @@ def test_values_are_typed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICE_DRAIN_SECONDS", "2.5")
     monkeypatch.setenv("VOICE_REDIS_URL", "")  # as an empty line of a compose file leaves it
     settings = Settings.load(file)
-    assert settings.udp_addresses == ("192.168.0.7", "fe80::1")
+    assert settings.udp_addresses == ("192.168.0.7", "fd00::1")
     assert settings.public_ip == ("203.0.113.5", "2001:db8::1")
     assert settings.trust_proxy is True
     assert settings.drain_seconds == 2.5
@@ -87,6 +87,10 @@ def test_values_are_typed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("UDP_PORT", "-1", "VOICE_UDP_PORT = '-1': expected greater than or equal to 0"),
         ("UDP_ADDRESSES", "eth0", "expected IPv4 or IPv6 addresses"),
         ("UDP_ADDRESSES", "0.0.0.0", "not the wildcard"),
+        ("UDP_ADDRESSES", "fe80::1", "link-local"),
+        ("PUBLIC_IP", "224.0.0.1", "multicast"),
+        ("HOST", "a..b", "expected an IP address or a host name"),
+        ("HOST", "my host", "expected an IP address or a host name"),
         ("PUBLIC_IP", "voice.example.org", "expected IPv4 or IPv6 addresses"),
         ("PUBLIC_URL", "voice.example.org", "expected an address that begins with http:// or https://"),
         ("PUBLIC_URL", "wss://voice.example.org", "expected an address that begins with http:// or https://"),
