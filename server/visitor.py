@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from config.agent import ANY_LANGUAGE, AgentConfig
 from pipeline.control import CONFIGURABLE, configured
+from tokens.errors import MetadataError
+from tokens.record import check_metadata
 
 MAX_GREETING = 2000
 """Characters."""
@@ -16,6 +17,8 @@ MAX_METADATA = 4096
 """Bytes of JSON."""
 
 MAX_DEPTH = 5
+
+_BRACES = str.maketrans("", "", "{}")
 
 
 def visitor_agent(agent: AgentConfig, wire: object) -> tuple[AgentConfig, list[str]]:
@@ -29,25 +32,15 @@ def visitor_agent(agent: AgentConfig, wire: object) -> tuple[AgentConfig, list[s
         greeting = ""
     if isinstance(greeting, str) and len(greeting) <= MAX_GREETING:
         dropped.remove("greeting")
-        # Built anew: a copy would take over what the agent remembers of its own greeting.
-        fields = {name: getattr(changed, name) for name in AgentConfig.model_fields}
-        changed = AgentConfig.model_construct(**{**fields, "greeting": {ANY_LANGUAGE: greeting} if greeting else {}})
+        # It is read out and shown: "{{name}}" would tell the visitor the agent's variables.
+        greeting = greeting.translate(_BRACES)
+        changed = changed.model_copy(update={"greeting": {ANY_LANGUAGE: greeting} if greeting else {}})
     return changed, dropped
 
 
 def visitor_metadata(wire: object) -> dict[str, Any]:
     """The browser's own metadata, or nothing when it is no object, too large or too deep."""
-    if not isinstance(wire, dict) or _deeper(wire, MAX_DEPTH) or len(json.dumps(wire).encode()) > MAX_METADATA:
+    try:
+        return check_metadata(wire, largest=MAX_METADATA, deepest=MAX_DEPTH)
+    except MetadataError:
         return {}
-    return wire
-
-
-def _deeper(value: object, levels: int) -> bool:
-    if isinstance(value, dict):
-        value = list(value.values())
-        levels -= 1
-    elif isinstance(value, list):
-        levels -= 1
-    else:
-        return False
-    return levels < 0 or any(_deeper(item, levels) for item in value)

@@ -55,22 +55,22 @@ def parse_metadata(text: str | None) -> dict[str, Any]:
         metadata = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise MetadataError("metadata is not valid JSON") from None
-    check_metadata(metadata)
-    return dict(metadata)
+    return check_metadata(metadata)
 
 
-def check_metadata(metadata: object) -> None:
-    """Raises ``MetadataError`` unless this is an object of at most ``MAX_METADATA`` bytes and ``MAX_DEPTH`` levels."""
+def check_metadata(metadata: object, *, largest: int = MAX_METADATA, deepest: int = MAX_DEPTH) -> dict[str, Any]:
+    """The metadata. Raises ``MetadataError`` unless it is an object of at most ``largest`` bytes, ``deepest`` levels."""
     if not isinstance(metadata, Mapping):
         raise MetadataError("metadata must be a JSON object")
-    if _deeper(metadata, MAX_DEPTH):
-        raise MetadataError(f"metadata has more than {MAX_DEPTH} levels")
+    if _deeper(metadata, deepest):
+        raise MetadataError(f"metadata has more than {deepest} levels")
     try:
         size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
     except (TypeError, ValueError):
         raise MetadataError("metadata is not valid JSON") from None
-    if size > MAX_METADATA:
-        raise MetadataError(f"metadata is larger than {MAX_METADATA} bytes")
+    if size > largest:
+        raise MetadataError(f"metadata is larger than {largest} bytes")
+    return dict(metadata)
 
 
 def _deeper(value: object, levels: int) -> bool:

@@ -40,7 +40,6 @@ def test_nothing_but_the_allowed_keys_ever_changes(wire: Any) -> None:
 
 def test_the_allowed_keys_do_change() -> None:
     wire = {"voice": "hibari/bella", "language": "es", "stt": "deepgram", "flash": True, "greeting": "Hola"}
-    assert AGENT.greeting_for("en") == "Hi!"  # remembered by the agent, and no concern of the copy
     agent, dropped = visitor_agent(AGENT, wire)
     assert dropped == []
     assert agent.voice.voice_id == "bella"
@@ -61,6 +60,11 @@ def test_a_browser_may_do_without_a_greeting() -> None:
         assert dropped == ["greeting"]
 
 
+def test_a_greeting_of_the_browser_reads_no_variable_of_the_agent() -> None:
+    agent, _ = visitor_agent(AGENT, {"greeting": "Hi {{{secret}} and {{ secret }}"})
+    assert agent.greeting_for("en") == "Hi secret and  secret "
+
+
 def test_no_address_no_key_and_no_path_comes_through() -> None:
     voice = {"provider": "openai", "voice_id": "x", "base_url": "http://evil", "api_key": "k", "path": "/etc/passwd"}
     agent, _ = visitor_agent(AGENT, {"voice": voice, "stt": {"provider": "openai", "url": "http://evil"}})
@@ -74,7 +78,7 @@ def test_no_address_no_key_and_no_path_comes_through() -> None:
 def test_metadata_is_a_small_object_or_nothing(wire: Any) -> None:
     kept = visitor_metadata(wire)
     assert kept in ({}, wire)
-    assert len(json.dumps(kept)) <= MAX_METADATA
+    assert len(json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()) <= MAX_METADATA
 
 
 def test_metadata_has_bounds() -> None:
