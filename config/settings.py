@@ -144,6 +144,9 @@ class Settings(BaseSettings):
 
     host: Host = Field(default="127.0.0.1", description="Address to which HTTP is bound.")
     port: Port = Field(default=8080, description="TCP port of HTTP; 0 takes a free one.")
+    published_on: Name | None = Field(
+        default=None, description="Address on which a container's HTTP port is published; none: it is not published."
+    )
     udp_port: Port = Field(default=40000, description="UDP port of all media; 0 takes a free one.")
     udp_addresses: Annotated[tuple[Address, ...], Listed] = Field(
         default=(), description="Local addresses that carry media; none: those of this machine's interfaces."
@@ -265,11 +268,12 @@ class Settings(BaseSettings):
 
     @property
     def loopback(self) -> bool:
-        """Whether HTTP can be reached from this machine only."""
+        """Whether HTTP can be reached from this machine only, be it by the way of a published port."""
+        host = self.published_on or self.host
         try:
-            return ip_address(self.host).is_loopback
+            return ip_address(host.strip("[]")).is_loopback
         except ValueError:
-            return self.host.lower() == "localhost"
+            return host.lower() == "localhost"
 
     def describe(self) -> list[SettingRow]:
         """Every setting, its value (secrets are hidden) and where it comes from."""

@@ -31,9 +31,24 @@ def test_the_demo_agent_lives_in_the_time_zone_of_its_machine(zone: str, monkeyp
     tzlocal.reload_localzone()
 
 
-@pytest.mark.parametrize("settings", [Settings(host="0.0.0.0"), Settings(host="::"), Settings(trust_proxy=True)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(host="0.0.0.0"),
+        Settings(host="::"),
+        Settings(trust_proxy=True),
+        Settings(host="0.0.0.0", published_on="0.0.0.0"),
+        Settings(host="0.0.0.0", published_on="192.0.2.1"),
+        Settings(host="0.0.0.0", published_on="127.0.0.1", trust_proxy=True),
+    ],
+)
 def test_the_demo_agent_is_open_to_nobody_when_others_can_reach_it(settings: Settings) -> None:
     assert load_agents(settings)[0].allowed_origins == ()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]", "localhost"])
+def test_the_demo_agent_is_open_in_a_container_that_only_its_own_machine_can_reach(address: str) -> None:
+    assert load_agents(Settings(host="0.0.0.0", published_on=address))[0].allowed_origins
 
 
 def test_agents_are_declared_in_the_file(tmp_path: Path) -> None:
