@@ -59,7 +59,7 @@ def parse_metadata(text: str | None) -> dict[str, Any]:
 
 
 def check_metadata(metadata: object, *, largest: int = MAX_METADATA, deepest: int = MAX_DEPTH) -> dict[str, Any]:
-    """The metadata. Raises ``MetadataError`` unless it is an object of at most ``largest`` bytes, ``deepest`` levels."""
+    """The metadata. Raises ``MetadataError`` unless it is an object within ``largest`` bytes and ``deepest`` levels."""
     if not isinstance(metadata, Mapping):
         raise MetadataError("metadata must be a JSON object")
     if _deeper(metadata, deepest):
