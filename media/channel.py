@@ -44,16 +44,18 @@ class EventChannel:
         self._refilled = 0.0
 
     def attach(self, channel: RTCDataChannel) -> None:
-        """A channel that the peer opened."""
-        if channel.label != LABEL or self._channel is not None:
+        """A channel that the peer opened. One may follow that was closed; what was sent in between is lost."""
+        if channel.label != LABEL or (self._channel is not None and self._channel.readyState == "open"):
             logger.debug("DataChannel ignored: not %r, or a second one", LABEL)
             return
+        is_first = self._channel is None
         self._channel = channel
         channel.on("message", self._receive)
         while self._waiting:
             channel.send(self._waiting.popleft())
         self._waiting_size = 0
-        self._on_open()
+        if is_first:
+            self._on_open()
 
     def send(self, text: str) -> bool:
         """Send now, or at open; ``False`` when it was dropped: too large, too much under way, or the channel closed."""

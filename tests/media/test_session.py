@@ -337,6 +337,23 @@ async def test_only_small_texts_on_the_right_channel_are_heard(engine: MediaEngi
     await client.close()
 
 
+async def test_a_channel_that_was_closed_may_be_opened_again(engine: MediaEngine) -> None:
+    client, recorder = AiortcClient(), Recorder()
+    session = await client.connect(engine, recorder)
+    await until(lambda: "open" in recorder.events)
+    assert client.channel
+    client.channel.close()
+    await until(lambda: not session.send("nobody hears this"))
+    again = client.connection.createDataChannel("events")
+    heard: list[str] = []
+    again.on("message", heard.append)
+    await until(lambda: session.send("hello"))
+    await until(lambda: "hello" in heard)
+    again.send("still here")
+    await until(lambda: recorder.messages == ["still here"])
+    await client.close()
+
+
 async def test_a_flood_of_messages_is_thinned(engine: MediaEngine) -> None:
     client, recorder = AiortcClient(), Recorder()
     session = await client.connect(engine, recorder)
