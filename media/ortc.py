@@ -108,12 +108,14 @@ class DtlsPeer:
         return self._dtls._tx_srtp.protect_rtcp(packet)
 
     def unprotect(self, packet: bytes) -> bytes | None:
-        """Decrypt an SRTP packet; ``None`` for a forged, replayed or early one."""
-        return self._unprotect(packet, packet[8:12])
+        """Decrypt an SRTP packet; ``None`` for a forged, replayed, oversized or early one."""
+        session = self._dtls._rx_srtp
+        return self._open(session.unprotect, packet, packet[8:12]) if session else None
 
     def unprotect_rtcp(self, packet: bytes) -> bytes | None:
-        """Decrypt an SRTCP packet; ``None`` for a forged, replayed or early one."""
-        return self._unprotect(packet, packet[4:8])
+        """Decrypt an SRTCP packet; ``None`` for a forged, replayed, oversized or early one."""
+        session = self._dtls._rx_srtp
+        return self._open(session.unprotect_rtcp, packet, packet[4:8]) if session else None
 
     async def close(self) -> None:
         """Say good-bye (SCTP abort, DTLS close-notify) and stop everything. Never raises."""
@@ -126,13 +128,12 @@ class DtlsPeer:
             await asyncio.gather(pump, return_exceptions=True)
         self._dtls.remove_all_listeners()
 
-    def _unprotect(self, packet: bytes, ssrc: bytes) -> bytes | None:
-        session = self._dtls._rx_srtp
-        if session is None or (ssrc not in self._ssrcs and len(self._ssrcs) >= MAX_SSRCS):
+    def _open(self, unprotect: Callable[[bytes], bytes], packet: bytes, ssrc: bytes) -> bytes | None:
+        if ssrc not in self._ssrcs and len(self._ssrcs) >= MAX_SSRCS:
             return None
         try:
-            plain = session.unprotect_rtcp(packet) if 192 <= packet[1] < 224 else session.unprotect(packet)
-        except (pylibsrtp.Error, IndexError):
+            plain = unprotect(packet)
+        except (pylibsrtp.Error, ValueError):  # ValueError: more than 1500 bytes
             return None
         self._ssrcs.add(ssrc)
         return plain

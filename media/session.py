@@ -12,7 +12,7 @@ from typing import Any
 
 from aiortc.rtcdtlstransport import RTCCertificate
 
-from media import rtcp, sdp
+from media import rtcp, rtp, sdp
 from media.audio import LineObserver
 from media.channel import EventChannel
 from media.clock import Clock
@@ -140,7 +140,7 @@ class Session:
             if not self._peer.receive(data):
                 self.stats.rejected += 1
             return
-        is_rtcp = len(data) > 1 and 192 <= data[1] < 224  # RFC 5761 section 4
+        is_rtcp = rtp.is_rtcp(data)
         plain = self._peer.unprotect_rtcp(data) if is_rtcp else self._peer.unprotect(data)
         if plain is None or self._state is not State.CONNECTED:
             self.stats.rejected += 1
