@@ -8,14 +8,19 @@ from zoneinfo import ZoneInfoNotFoundError
 
 import tzlocal
 
-from config.agent import AgentConfig
+from config.agent import AgentConfig, LlmConfig
 from config.settings import Settings
 
 
 def load_agents(settings: Settings) -> list[AgentConfig]:
     """Shipped agents first; a declared one replaces a shipped one of the same name."""
-    agents = {agent.id: agent for agent in (*_shipped(settings), *settings.agents)}
+    agents = {agent.id: agent for agent in (*_shipped(settings), *map(_answering, settings.agents))}
     return list(agents.values())
+
+
+def _answering(agent: AgentConfig) -> AgentConfig:
+    """An agent of the file that names no model is answered by the server's. It has no backend that could do it."""
+    return agent if "llm" in agent.model_fields_set else agent.model_copy(update={"llm": LlmConfig()})
 
 
 def _shipped(settings: Settings) -> list[AgentConfig]:

@@ -74,6 +74,24 @@ def test_agents_are_declared_in_the_file(tmp_path: Path) -> None:
     assert desk.allowed_origins == ("https://mysite.com",)  # the operator's own words count wherever HTTP is bound
 
 
+def test_a_declared_agent_answers_unless_its_model_is_switched_off(tmp_path: Path) -> None:
+    file = tmp_path / "voice.toml"
+    file.write_text("""
+        [agents.receptionist]
+        prompt = "You answer the phone of a small dental clinic."
+        [agents.silent]
+        llm = { enabled = false }
+        [agents.mute]
+        llm = false
+    """)
+    _, receptionist, silent, mute = load_agents(Settings.load(file))
+    assert receptionist.generates
+    assert receptionist.llm is not None
+    assert receptionist.llm.provider is None
+    assert not silent.generates
+    assert not mute.generates
+
+
 def test_any_problem_of_a_declared_agent_stops_the_start(tmp_path: Path) -> None:
     file = tmp_path / "voice.toml"
     file.write_text("""
