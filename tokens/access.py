@@ -13,11 +13,11 @@ from tokens.origin import origin_allowed
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The right to mint. Only the holder of a key may seal metadata or narrow the scope."""
+    """The right to mint. Only the holder of a secret key may seal metadata or narrow the scope."""
 
     org: str
     origin: str | None = None
-    """Of the page, when no key was shown."""
+    """Of the page, when no secret key was shown."""
 
     @property
     def may_seal(self) -> bool:
@@ -33,18 +33,16 @@ def authorize_mint(
     origin: str | None,
     allow_any: bool = False,
 ) -> Grant:
-    """Decide in the protocol's order: a key that is shown must be good; without one the agent must allow the origin.
+    """Decide in the protocol's order: a key that is shown must be good; a page must be of an allowed origin.
 
     ``key``: as the request carries it. Raises ``InvalidKey`` (401) or ``OriginNotAllowed`` (403).
     """
-    if key is not None:
-        org = keys.org_of(key)
-        if org is None:
-            raise InvalidKey
-        return Grant(org)
     patterns = tuple(allowed_origins)
-    if not patterns:
+    holder = keys.holder(key)
+    if holder is None and (key is not None or not patterns):
         raise InvalidKey
+    if holder is not None and not holder.publishable:
+        return Grant(holder.org)
     if origin is None or not origin_allowed(origin, patterns, allow_any=allow_any):
         raise OriginNotAllowed(origin, agent)
-    return Grant(DEFAULT_ORG, origin)
+    return Grant(holder.org if holder else DEFAULT_ORG, origin)
