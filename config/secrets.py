@@ -43,7 +43,7 @@ def load_secrets(settings: Settings) -> Secrets:
 
     Processes that start together get the same values. Raises ``SettingsError``.
     """
-    signing = (settings.secret.get_secret_value(),) if settings.secret else ()
+    signing = tuple(secret.get_secret_value() for secret in settings.secret)
     api_keys = tuple(key.get_secret_value() for key in settings.api_keys)
     if signing and api_keys:
         return Secrets(signing, api_keys, created=False, file=None)

@@ -102,9 +102,21 @@ def _api_key(value: SecretStr) -> SecretStr:
     org, key = split_api_key(value.get_secret_value())
     if key.startswith(PUBLISHABLE_PREFIX):
         raise ValueError(f"{PUBLISHABLE_PREFIX}… is no secret key; expected keys, or org:key")
-    if len(key) < 8 or not key.isascii() or any(c.isspace() for c in key) or not org or org != agent_slug(org):
+    if len(key) < 8 or not key.isascii() or any(c.isspace() for c in key) or not _is_org(org):
         raise ValueError("expected keys of at least 8 characters, or org:key with an org in lower case")
     return value
+
+
+def _publishable_key(value: SecretStr) -> SecretStr:
+    org, key = split_api_key(value.get_secret_value())
+    bare = key.removeprefix(PUBLISHABLE_PREFIX)
+    if bare == key or len(bare) < 8 or not key.isascii() or any(c.isspace() for c in key) or not _is_org(org):
+        raise ValueError(f"expected keys such as `voice-server key --publishable` makes, {PUBLISHABLE_PREFIX}…")
+    return value
+
+
+def _is_org(text: str) -> bool:
+    return bool(text) and text == agent_slug(text)
 
 
 def _folder(value: Path) -> Path:
@@ -118,6 +130,9 @@ WebUrl = Annotated[str, AfterValidator(_web_url)]
 TurnUrl = Annotated[str, AfterValidator(_turn_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
+PublishableKey = Annotated[SecretStr, AfterValidator(_publishable_key)]
+SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
+PerMinute = Annotated[int, Field(ge=0, le=1_000_000)]
 Folder = Annotated[Path, AfterValidator(_folder)]
 Listed = BeforeValidator(_listed)
 Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -164,12 +179,25 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[ApiKey, ...], Listed] = Field(
         default=(), description="Secret keys of backends, each `key` or `org:key`; none: one is made, kept in data_dir."
     )
-    secret: Annotated[SecretStr, AfterValidator(_signing_secret)] | None = Field(
-        default=None, description="Signs tokens, at least 32 characters; none: one is made and kept in data_dir."
+    publishable_keys: Annotated[tuple[PublishableKey, ...], Listed] = Field(
+        default=(), description="Keys that web pages may show, likewise; from the allowed_origins of an agent only."
+    )
+    secret: Annotated[tuple[SigningSecret, ...], Listed] = Field(
+        default=(),
+        description="Signs tokens, at least 32 characters; of several, newest first, the first signs and all verify; "
+        "none: one is made and kept in data_dir.",
     )
     token_ttl: Annotated[int, Field(ge=5, le=3600)] = Field(
         default=60, description="Life of a voice or chat token, seconds."
     )
+    mint_rate: PerMinute = Field(
+        default=60,
+        description="Tokens per minute and client address without a secret key, and lists of ICE servers; 0: no limit.",
+    )
+    agent_mint_rate: PerMinute = Field(
+        default=300, description="Tokens per minute and agent without a secret key; 0: no limit."
+    )
+    offer_rate: PerMinute = Field(default=30, description="Offers per minute and client address; 0: no limit.")
     allow_any_origin: bool = Field(default=False, description='Accept "*" among the allowed_origins of an agent.')
     redis_url: RedisUrl | None = Field(
         default=None, description="Redis that holds what several processes share; none: memory of this one."

@@ -13,6 +13,7 @@ from server import http, playground
 from server.health import Health
 from server.hub import Hub
 from server.minting import Minting
+from server.rate import Counter
 from server.signalling import Signalling
 from tokens.keys import ApiKeys
 from tokens.minting import TokenOffice
@@ -28,14 +29,16 @@ class Parts:
     hub: Hub
     media: MediaEngine
     engines: Engines
+    counter: Counter
 
 
 def build_app(parts: Parts) -> web.Application:
     app = http.application()
+    signalling = Signalling(parts.settings, parts.office, parts.hub, parts.media, parts.engines, counter=parts.counter)
     app.router.add_routes(
         [
-            *Minting(parts.settings, parts.keys, parts.office, parts.hub).routes(),
-            *Signalling(parts.settings, parts.office, parts.hub, parts.media, parts.engines).routes(),
+            *Minting(parts.settings, parts.keys, parts.office, parts.hub, parts.counter).routes(),
+            *signalling.routes(),
             *Health(parts.hub, parts.media, parts.engines).routes(),
             *playground.routes(parts.settings.public_url),
         ]

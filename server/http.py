@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
 from typing import Any, NoReturn, cast
 
 from aiohttp import abc, http_exceptions, web
@@ -41,6 +42,7 @@ CORS = {
     "Access-Control-Allow-Origin": "*",  # no client sends credentials, so nothing is gained by echoing the origin
     "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
     "Access-Control-Allow-Headers": "Content-Type, Authorization, X-API-Key",
+    "Access-Control-Expose-Headers": "Retry-After",
     "Access-Control-Max-Age": "3600",
 }
 PLAIN = {"X-Content-Type-Options": "nosniff", "Server": "voice-server"}
@@ -123,8 +125,8 @@ def base_url(request: web.Request, *, public_url: str | None, trust_proxy: bool)
         return public_url.rstrip("/")
     scheme, host = request.scheme, request.headers.get("Host", "")
     if trust_proxy:
-        scheme = _last(request.headers.get("X-Forwarded-Proto", "")) or scheme
-        host = _last(request.headers.get("X-Forwarded-Host", "")) or host
+        scheme = _forwarded(request, "Proto") or scheme
+        host = _forwarded(request, "Host") or host
     scheme = {"ws": "http", "wss": "https"}.get(scheme.lower(), scheme.lower())
     if not host and request.transport is not None:  # HTTP/1.0; aiohttp would ask the resolver, which may block
         address = request.transport.get_extra_info("sockname")
@@ -137,13 +139,25 @@ def base_url(request: web.Request, *, public_url: str | None, trust_proxy: bool)
 
 
 def client_address(request: web.Request, *, trust_proxy: bool) -> str:
-    """The address of the client, for rate limits: the peer, or what the nearest trusted proxy saw."""
-    forwarded = _last(request.headers.get("X-Forwarded-For", "")) if trust_proxy else ""
-    return forwarded or request.remote or ""
+    """The IP address of the client, for rate limits: the peer, or with ``trust_proxy`` whom the proxy before us saw.
+
+    Only that proxy is trusted: its entry is the last one, whatever the client wrote in front of it.
+    """
+    peer = request.remote or ""
+    seen = _forwarded(request, "For") if trust_proxy else ""
+    if seen.startswith("["):  # some proxies add the port
+        seen = seen[1:].partition("]")[0]
+    elif seen.count(":") == 1:
+        seen = seen.partition(":")[0]
+    try:
+        return str(ip_address(seen))
+    except ValueError:
+        return peer
 
 
-def _last(values: str) -> str:
-    return values.rpartition(",")[2].strip()
+def _forwarded(request: web.Request, name: str) -> str:
+    """The value that the nearest proxy wrote: some append to the client's header, some add a line of their own."""
+    return ",".join(request.headers.getall(f"X-Forwarded-{name}", [])).rpartition(",")[2].strip()
 
 
 @web.middleware

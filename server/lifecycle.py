@@ -22,6 +22,7 @@ from pipeline.engine import Engines
 from server.app import Parts, build_app
 from server.http import Listener
 from server.hub import Hub
+from server.rate import open_counter
 from tokens.keys import ApiKeys
 from tokens.ledger import open_ledger
 from tokens.minting import TokenOffice
@@ -69,13 +70,16 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     async with AsyncExitStack() as stack:
         ledger = open_ledger(redis_url)
         stack.push_async_callback(ledger.aclose)
+        counter = open_counter(redis_url)
+        stack.push_async_callback(counter.aclose)
         office = TokenOffice(secrets.signing, ledger, ttl=settings.token_ttl)
         media = await _start_media(settings)
         stack.push_async_callback(media.close)
         engines = Engines(settings)
         stack.push_async_callback(engines.aclose)
         hub = await stack.enter_async_context(Hub(agents, max_calls=settings.max_calls))
-        listener = Listener(build_app(Parts(settings, ApiKeys(secrets.api_keys), office, hub, media, engines)))
+        keys = ApiKeys(secrets.api_keys, (key.get_secret_value() for key in settings.publishable_keys))
+        listener = Listener(build_app(Parts(settings, keys, office, hub, media, engines, counter)))
         await _start_listener(listener, settings)
         stack.push_async_callback(listener.close)
         loading = asyncio.create_task(engines.start(), name="loading the engines")

@@ -7,20 +7,19 @@ from functools import partial
 from aiohttp import web
 
 from config.agent import AgentConfig
-from config.identity import DEFAULT_ORG, agent_slug
+from config.identity import DEFAULT_ORG, PUBLISHABLE_PREFIX
 from config.settings import Settings
 from server.http import ApiError, answer, base_url, client_address
 from server.hub import Hub
-from server.rate import RateLimit
+from server.rate import Counter, RateLimit, network_of
 from tokens.access import Grant, authorize_mint
+from tokens.errors import InvalidKey
 from tokens.keys import ApiKeys
 from tokens.minting import TokenOffice
 from tokens.record import Record, parse_metadata
 from tokens.token import Channel
 
-PUBLIC_MINTS = 60
-"""Tokens per minute and address without a key."""
-
+TOO_MANY = "Too many token requests"
 MAX_AGENT_ID = 200
 SCOPES = {"observe", "participate", "supervise"}
 CHANNEL_SCOPES = {Channel.WEBRTC: {"participate"}}
@@ -29,12 +28,13 @@ CHANNEL_SCOPES = {Channel.WEBRTC: {"participate"}}
 class Minting:
     """``GET /webrtc/token``. Another channel is another route to the same handler."""
 
-    def __init__(self, settings: Settings, keys: ApiKeys, office: TokenOffice, hub: Hub) -> None:
+    def __init__(self, settings: Settings, keys: ApiKeys, office: TokenOffice, hub: Hub, counter: Counter) -> None:
         self._settings = settings
         self._keys = keys
         self._office = office
         self._hub = hub
-        self._public = RateLimit(PUBLIC_MINTS)
+        self._per_address = RateLimit(counter, "mint", settings.mint_rate, TOO_MANY)
+        self._per_agent = RateLimit(counter, "mint-agent", settings.agent_mint_rate, TOO_MANY)
 
     def routes(self) -> list[web.RouteDef]:
         # Without HEAD: it would mint a token that nobody can read.
@@ -43,34 +43,34 @@ class Minting:
     async def mint(self, channel: Channel, request: web.Request) -> web.Response:
         """``{token, server, expires_in, expiresIn, agent_id}``."""
         agent_id = _agent_id(request)
-        key = api_key(request)
-        if key is None and not self._public.allow(client_address(request, trust_proxy=self._settings.trust_proxy)):
-            raise ApiError(429, "Too many token requests", "RATE_LIMITED", {"Retry-After": "5"})
+        key = _mint_key(request)
+        if self._keys.org_of(key) is None:  # a wrong key counts too
+            await self._per_address.check(network_of(client_address(request, trust_proxy=self._settings.trust_proxy)))
         agent = self._hub.agent(agent_id)
-        if agent is None and key is None:
-            raise offline(agent_id)
-        grant = self._authorise(request, agent_id, agent, key)
         if agent is None:
-            raise offline(agent_id)
-        record = _sealed(request, channel, agent, grant)
+            raise offline(agent_id) if key is None or self._keys.holder(key) else InvalidKey
+        grant = self._authorise(request, agent, key)
+        record = _sealed(request, channel, agent, grant, keyed=key is not None)
         self._hub.check_seat()
         server = self._base(request)
+        if not grant.may_seal:  # last, so that what is refused anyway does not use up the others' share
+            await self._per_agent.check(f"{grant.org}:{agent.id}")
         token = await self._office.issue(record)
         ttl = self._office.ttl
         body = {"token": token, "server": server, "expires_in": ttl, "expiresIn": ttl, "agent_id": agent.id}
         return answer(body, headers={"Cache-Control": "no-store"})
 
-    def _authorise(self, request: web.Request, agent_id: str, agent: AgentConfig | None, key: str | None) -> Grant:
+    def _authorise(self, request: web.Request, agent: AgentConfig, key: str | None) -> Grant:
         grant = authorize_mint(
             self._keys,
-            agent_slug(agent_id),
-            agent.allowed_origins if agent else (),
+            agent.id,
+            agent.allowed_origins,
             key=key,
             origin=self._page_origin(request),
             allow_any=self._settings.allow_any_origin,
         )
         if grant.org != DEFAULT_ORG:  # the agents of the configuration belong to the operator
-            raise ApiError(403, f"The API key does not own agent '{_shown(agent_id)}'", "AGENT_NOT_OWNED")
+            raise ApiError(403, f"The API key does not own agent '{agent.id}'", "AGENT_NOT_OWNED")
         return grant
 
     def _page_origin(self, request: web.Request) -> str | None:
@@ -96,6 +96,20 @@ def api_key(request: web.Request) -> str | None:
     return request.headers.get("X-API-Key")
 
 
+def _mint_key(request: web.Request) -> str | None:
+    """Like ``api_key``; a page may also show its publishable key in the query.
+
+    Raises ``InvalidKey`` for any other key there: proxies write addresses into their logs.
+    """
+    key = api_key(request)
+    if key is not None:
+        return key
+    shown = request.query.get("api_key") or request.query.get("apiKey") or None
+    if shown is not None and not shown.startswith(PUBLISHABLE_PREFIX):
+        raise InvalidKey
+    return shown
+
+
 def _agent_id(request: web.Request) -> str:
     agent_id = request.query.get("agent_id", "").strip()
     if not agent_id:
@@ -107,9 +121,16 @@ def _agent_id(request: web.Request) -> str:
     return agent_id
 
 
-def _sealed(request: web.Request, channel: Channel, agent: AgentConfig, grant: Grant) -> Record:
-    """What the token will stand for. Metadata and scope count only for the holder of a key."""
+def _sealed(request: web.Request, channel: Channel, agent: AgentConfig, grant: Grant, *, keyed: bool) -> Record:
+    """What the token will stand for. Metadata and scope count only for the holder of a secret key.
+
+    Of a page without a key they are ignored; with a publishable one somebody expects them to count, and is told.
+    """
     if not grant.may_seal:
+        if keyed and request.query.get("metadata"):
+            raise ApiError(403, "A publishable key cannot seal metadata", "METADATA_NOT_ALLOWED")
+        if keyed and request.query.get("scope"):
+            raise ApiError(403, "A publishable key cannot set a scope", "SCOPE_NOT_ALLOWED")
         return Record(grant.org, agent.id, channel, origin=grant.origin)
     scope = request.query.get("scope") or None
     if scope is not None and scope not in SCOPES:

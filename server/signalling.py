@@ -19,9 +19,10 @@ from media.session import Session
 from pipeline.call import Call
 from pipeline.engine import Engines
 from server.frames import BrowserFrames
-from server.http import ApiError, answer, read_object
+from server.http import ApiError, answer, client_address, read_object
 from server.hub import Hub, Seat
 from server.minting import offline
+from server.rate import Counter, RateLimit, network_of
 from server.visitor import visitor_agent, visitor_metadata
 from tokens.minting import TokenOffice
 from tokens.record import Record
@@ -33,8 +34,19 @@ logger = logging.getLogger(__name__)
 class Signalling:
     """``GET /webrtc/ice-servers`` and ``POST /webrtc/offer``."""
 
-    def __init__(self, settings: Settings, office: TokenOffice, hub: Hub, media: MediaEngine, engines: Engines) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        office: TokenOffice,
+        hub: Hub,
+        media: MediaEngine,
+        engines: Engines,
+        *,
+        counter: Counter,
+    ) -> None:
         self._settings = settings
+        self._offers = RateLimit(counter, "offer", settings.offer_rate, "Too many offers")
+        self._ice_requests = RateLimit(counter, "ice", settings.mint_rate, "Too many requests for ICE servers")
         self._office = office
         self._hub = hub
         self._media = media
@@ -43,8 +55,9 @@ class Signalling:
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/webrtc/ice-servers", self.ice_servers), web.post("/webrtc/offer", self.offer)]
 
-    async def ice_servers(self, _: web.Request) -> web.Response:
+    async def ice_servers(self, request: web.Request) -> web.Response:
         """``{"iceServers": […]}``; empty without TURN, since an ICE-lite server needs no STUN."""
+        await self._ice_requests.check(self._client(request))
         return answer({"iceServers": ice_servers(self._settings, time.time())}, headers={"Cache-Control": "no-store"})
 
     async def offer(self, request: web.Request) -> web.Response:
@@ -52,6 +65,7 @@ class Signalling:
 
         Whatever can be refused is refused before the token is spent, so that a mistake does not cost it.
         """
+        await self._offers.check(self._client(request))
         body = await read_object(request)
         claims = self._office.verify(_token(body), Channel.WEBRTC)
         if self._hub.agent(claims.agent) is None:
@@ -64,6 +78,9 @@ class Signalling:
             {"sdp": session.answer, "type": "answer", "pc_id": f"pc-{session.id}", "session_id": call.id},
             headers={"Cache-Control": "no-store"},
         )
+
+    def _client(self, request: web.Request) -> str:
+        return network_of(client_address(request, trust_proxy=self._settings.trust_proxy))
 
     async def _begin(self, claims: Claims, offer: Offer, body: dict[str, Any], seat: Seat) -> tuple[Session, Call]:
         record = await self._office.spend(claims)

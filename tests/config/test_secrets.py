@@ -16,7 +16,7 @@ from config.problem import SettingsError
 from config.secrets import FILE_NAME, load_secrets
 from config.settings import Settings
 
-SECRET = SecretStr("s" * 32)
+SECRET = (SecretStr("s" * 32), SecretStr("t" * 32))
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_what_the_operator_gives_is_taken(data_dir: Path) -> None:
     given = load_secrets(
         Settings(data_dir=data_dir, secret=SECRET, api_keys=(SecretStr("key-one-1"), SecretStr("acme:key-two-2")))
     )
-    assert (given.signing, given.api_keys) == (("s" * 32,), ("key-one-1", "acme:key-two-2"))
+    assert (given.signing, given.api_keys) == (("s" * 32, "t" * 32), ("key-one-1", "acme:key-two-2"))
     assert (given.created, given.file) == (False, None)
     assert not data_dir.exists()
 
@@ -61,7 +61,7 @@ def test_the_half_that_the_operator_leaves_is_made(data_dir: Path) -> None:
     assert keyed.api_keys == ("key-one-1",)
     assert not keyed.created  # no key was made that anyone has to be told
     signed = load_secrets(Settings(data_dir=data_dir, secret=SECRET))
-    assert signed.signing == ("s" * 32,)
+    assert signed.signing == ("s" * 32, "t" * 32)
     assert signed.api_keys[0].startswith("pk_")
 
 

@@ -30,7 +30,7 @@ def test_every_setting_is_documented_and_has_a_default() -> None:
 def test_defaults_are_safe() -> None:
     settings = Settings()
     assert (settings.host, settings.port, settings.loopback) == ("127.0.0.1", 8080, True)
-    assert settings.secret is None
+    assert not settings.secret
     assert not settings.api_keys
     assert not settings.trust_proxy
     assert not settings.allow_any_origin
@@ -99,6 +99,7 @@ def test_values_are_typed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("PUBLIC_URL", "https://user@voice.example.org", "without user"),
         ("TRUST_PROXY", "perhaps", "VOICE_TRUST_PROXY = 'perhaps': expected a valid boolean"),
         ("MAX_CALLS", "0", "greater than or equal to 1"),
+        ("MINT_RATE", "-1", "VOICE_MINT_RATE = '-1': expected greater than or equal to 0"),
         ("TOKEN_TTL", "1", "greater than or equal to 5"),
         ("DRAIN_SECONDS", "nan", "expected"),
         ("LOG_LEVEL", "loud", "VOICE_LOG_LEVEL = 'loud': expected 'debug', 'info', 'warning' or 'error'"),
@@ -118,6 +119,10 @@ def test_a_bad_value_is_named_with_what_was_expected(
     ("variable", "value", "expected"),
     [
         ("SECRET", "hunter2-hunter2", "VOICE_SECRET: expected at least 32 characters"),
+        ("SECRET", f"{'hunter2' * 5},hunter2", "VOICE_SECRET: expected at least 32 characters"),
+        ("PUBLISHABLE_KEYS", "hunter2-hunter2", "VOICE_PUBLISHABLE_KEYS: expected keys such as"),
+        ("PUBLISHABLE_KEYS", "pk_publishable_hunter2", "VOICE_PUBLISHABLE_KEYS: expected keys such as"),
+        ("PUBLISHABLE_KEYS", "My Org:pk_publishable_hunter2_", "VOICE_PUBLISHABLE_KEYS: expected keys such as"),
         ("API_KEYS", "hunter2", "VOICE_API_KEYS: expected keys of at least 8 characters"),
         ("API_KEYS", "hunter2 hunter2", "VOICE_API_KEYS: expected keys"),
         ("API_KEYS", "My Org:hunter2-hunter2", "VOICE_API_KEYS: expected keys"),
@@ -136,14 +141,14 @@ def test_a_bad_secret_is_named_but_not_shown(
 
 
 def test_secrets_do_not_show_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOICE_SECRET", "hunter2" * 5)
+    monkeypatch.setenv("VOICE_SECRET", f"{'hunter2' * 5}, {'hunter2' * 6}")
+    monkeypatch.setenv("VOICE_PUBLISHABLE_KEYS", "acme:pk_publishable_hunter2-c")
     monkeypatch.setenv("VOICE_API_KEYS", "hunter2-a,acme:hunter2-b")
     monkeypatch.setenv("VOICE_REDIS_URL", "redis://:hunter2@localhost")
     monkeypatch.setenv("VOICE_TURN_SECRET", "hunter2")
     settings = Settings.load()
     assert "hunter2" not in f"{settings!r} {settings} {settings.describe()} {settings.model_dump_json()}"
-    assert settings.secret is not None
-    assert settings.secret.get_secret_value() == "hunter2" * 5
+    assert [secret.get_secret_value() for secret in settings.secret] == ["hunter2" * 5, "hunter2" * 6]
 
 
 def test_unknown_names_are_told_with_the_nearest_known_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

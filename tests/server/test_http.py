@@ -269,11 +269,25 @@ async def test_without_a_host_the_address_of_the_socket_counts() -> None:
         assert json.loads(got.partition(b"\r\n\r\n")[2])["base"] == f"http://127.0.0.1:{listener.port}"
 
 
-async def test_the_client_address_comes_from_a_trusted_proxy_only() -> None:
-    headers = {"X-Forwarded-For": "forged, 192.0.2.7"}
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        (["192.0.2.7"], "192.0.2.7"),
+        (["forged, 192.0.2.7"], "192.0.2.7"),
+        (["198.51.100.1", "forged, 192.0.2.7"], "192.0.2.7"),  # a proxy that adds a line of its own
+        (["192.0.2.7:50123"], "192.0.2.7"),
+        (["2001:DB8::7"], "2001:db8::7"),
+        (["198.51.100.1, [2001:db8::7]:50123"], "2001:db8::7"),
+        (["192.0.2.7, unknown"], "127.0.0.1"),
+        (["192.0.2.7,"], "127.0.0.1"),
+        ([], "127.0.0.1"),
+    ],
+)
+async def test_the_client_address_comes_from_a_trusted_proxy_only(forwarded: list[str], client: str) -> None:
+    headers = [("X-Forwarded-For", value) for value in forwarded]
     async with visiting(app()) as session:
         async with session.get("/base", params={"trusted": "1"}, headers=headers) as response:
-            assert (await response.json())["client"] == "192.0.2.7"
+            assert (await response.json())["client"] == client
         async with session.get("/base", headers=headers) as response:
             assert (await response.json())["client"] == "127.0.0.1"
 

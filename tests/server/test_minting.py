@@ -18,7 +18,9 @@ from config.agent import AgentConfig
 from config.settings import Settings
 from server import http
 from server.hub import Hub
-from server.minting import PUBLIC_MINTS, Minting
+from server.minting import Minting
+from server.rate import Counter, MemoryCounter, RedisCounter
+from tests.redis_server import RedisServer
 from tests.server.sockets import listening, raw, visiting
 from tokens.keys import ApiKeys
 from tokens.ledger import Ledger, MemoryLedger, RedisLedger
@@ -28,6 +30,8 @@ from tokens.token import Channel
 
 KEY = "pk_a_secret_key_of_the_test"
 BEARER = {"Authorization": f"Bearer {KEY}"}
+PUBLISHABLE = "pk_publishable_of_the_test"
+PAGE = {"Origin": "https://page.example"}
 SIGNING = ("s" * 32,)
 
 
@@ -38,12 +42,21 @@ def agent(name: str, *origins: str) -> AgentConfig:
 class Mint:
     """A server with the token routes alone."""
 
-    def __init__(self, ledger: Ledger | None = None, *, max_calls: int = 5, ttl: int = 60, **options: Any) -> None:
+    def __init__(
+        self,
+        ledger: Ledger | None = None,
+        counter: Counter | None = None,
+        *,
+        max_calls: int = 5,
+        ttl: int = 60,
+        **options: Any,
+    ) -> None:
         self.hub = Hub(
             [agent("closed"), agent("open", "https://page.example", "http://localhost:*")], max_calls=max_calls
         )
         self.office = TokenOffice(SIGNING, ledger or MemoryLedger(), ttl=ttl)
-        self.minting = Minting(Settings(**options), ApiKeys([KEY, "acme:pk_key_of_acme"]), self.office, self.hub)
+        keys = ApiKeys([KEY, "acme:pk_key_of_acme"], [PUBLISHABLE, "acme:pk_publishable_of_acme"])
+        self.minting = Minting(Settings(**options), keys, self.office, self.hub, counter or MemoryCounter())
 
     @property
     def app(self) -> web.Application:
@@ -95,6 +108,57 @@ async def test_a_page_mints_by_its_origin_and_seals_nothing() -> None:
         assert record == Record("default", "open", Channel.WEBRTC, {}, None, None, "https://page.example")
 
 
+SPELLINGS: list[tuple[dict[str, str], dict[str, str]]] = [
+    ({"Authorization": f"Bearer {PUBLISHABLE}"}, {}),
+    ({"X-API-Key": PUBLISHABLE}, {}),
+    ({}, {"api_key": PUBLISHABLE}),
+    ({}, {"apiKey": PUBLISHABLE}),
+    ({}, {"api_key": "", "apiKey": PUBLISHABLE, "metadata": "", "scope": ""}),
+]
+
+
+@pytest.mark.parametrize(("headers", "query"), SPELLINGS)
+async def test_a_page_mints_with_a_publishable_key(headers: dict[str, str], query: dict[str, str]) -> None:
+    mint = Mint()
+    async with visiting(mint.app) as session:
+        status, body = await get(session, headers | PAGE, agent_id="open", **query)
+        assert status == 200
+        assert PUBLISHABLE not in json.dumps(body)
+        record = await mint.sealed(body["token"])
+        assert record == Record("default", "open", Channel.WEBRTC, {}, None, None, "https://page.example")
+
+
+@pytest.mark.parametrize(("headers", "query"), SPELLINGS[:4])
+@pytest.mark.parametrize(
+    ("status", "detail", "origin", "more"),
+    [
+        (403, "Origin https://evil.example is not allowed for agent 'open'", "https://evil.example", {}),
+        (403, "Origin null is not allowed for agent 'open'", None, {}),
+        (
+            403,
+            "Origin https://page.example is not allowed for agent 'closed'",
+            "https://page.example",
+            {"agent_id": "closed"},
+        ),
+        (403, "A publishable key cannot seal metadata", "https://page.example", {"metadata": '{"admin": true}'}),
+        (403, "A publishable key cannot set a scope", "https://page.example", {"scope": "participate"}),
+        (404, "Agent 'nobody' is not online", "https://page.example", {"agent_id": "nobody"}),
+    ],
+)
+async def test_what_a_publishable_key_cannot_do(
+    status: int,
+    detail: str,
+    origin: str | None,
+    more: dict[str, str],
+    headers: dict[str, str],
+    query: dict[str, str],
+) -> None:
+    async with visiting(Mint().app) as session:
+        shown = headers | ({"Origin": origin} if origin else {})
+        got, body = await get(session, shown, **{"agent_id": "open"} | query | more)
+        assert (got, body["detail"]) == (status, detail)
+
+
 async def test_our_own_page_mints_though_a_browser_sends_no_origin_then() -> None:
     mint = Mint()
     async with listening(mint.app) as listener:
@@ -133,6 +197,10 @@ REFUSALS = [
     (401, "Invalid API key", {"X-API-Key": ""}, {"agent_id": "closed"}),
     (401, "Invalid API key", {"X-API-Key": "wrong", "Origin": "https://page.example"}, {"agent_id": "open"}),
     (401, "Invalid API key", {"X-API-Key": "pk_publishable_x", "Origin": "https://page.example"}, {"agent_id": "open"}),
+    (401, "Invalid API key", {}, {"agent_id": "nobody", "api_key": "pk_publishable_unknown"}),
+    (401, "Invalid API key", PAGE, {"agent_id": "open", "apiKey": "pk_publishable_unknown"}),
+    (401, "Invalid API key", PAGE, {"agent_id": "open", "api_key": KEY}),
+    (401, "Invalid API key", PAGE | {"X-API-Key": "wrong"}, {"agent_id": "open", "api_key": PUBLISHABLE}),
     (401, "Invalid API key", {"Authorization": "Basic eDp5"}, {"agent_id": "closed"}),
     (
         403,
@@ -143,6 +211,12 @@ REFUSALS = [
     (403, "Origin null is not allowed for agent 'open'", {}, {"agent_id": "open"}),
     (403, "Origin null is not allowed for agent 'open'", {"Origin": "null"}, {"agent_id": "open"}),
     (403, "The API key does not own agent 'open'", {"X-API-Key": "pk_key_of_acme"}, {"agent_id": "open"}),
+    (
+        403,
+        "The API key does not own agent 'open'",
+        PAGE,
+        {"agent_id": "open", "api_key": "pk_publishable_of_acme"},
+    ),
     (403, "scope 'observe' is not allowed for a webrtc token", BEARER, {"agent_id": "open", "scope": "observe"}),
     (404, "Agent 'My Agent' is not online", BEARER, {"agent_id": "My Agent"}),
     (404, "Agent 'nobody' is not online", {"Origin": "https://page.example"}, {"agent_id": "nobody"}),
@@ -170,18 +244,70 @@ async def test_no_token_for_a_server_without_a_seat() -> None:
         assert (status, body["code"]) == (503, "SERVER_DRAINING")
 
 
-async def test_the_public_path_is_limited_and_the_keyed_one_is_not() -> None:
-    mint = Mint()
-    async with visiting(mint.app) as session:
-        got = [
-            (await get(session, {"Origin": "https://page.example"}, agent_id="open"))[0]
-            for _ in range(PUBLIC_MINTS + 5)
+@pytest.mark.parametrize("headers", [PAGE, PAGE | {"X-API-Key": PUBLISHABLE}, {"X-API-Key": "wrong"}, {}])
+async def test_the_public_path_is_limited_and_the_keyed_one_is_not(headers: dict[str, str]) -> None:
+    async with visiting(Mint(mint_rate=5).app) as session:
+        got = [(await get(session, headers, agent_id="open"))[0] for _ in range(6)]
+        assert 429 not in got[:5]
+        assert got[5] == 429
+        async with session.get("/webrtc/token", params={"agent_id": "nobody"}) as response:
+            body = await response.json()
+            assert (response.status, body["detail"], body["code"]) == (429, "Too many token requests", "RATE_LIMITED")
+            assert body["error"] == body["detail"]
+            assert 1 <= int(response.headers["Retry-After"]) <= 12
+            assert response.headers["Access-Control-Allow-Origin"] == "*"
+            assert response.headers["Access-Control-Expose-Headers"] == "Retry-After"
+        assert {(await get(session, BEARER, agent_id="open"))[0] for _ in range(10)} == {200}
+
+
+async def test_addresses_have_limits_of_their_own() -> None:
+    async with visiting(Mint(mint_rate=1, trust_proxy=True).app) as session:
+
+        async def status(client: str) -> int:
+            return (await get(session, PAGE | {"X-Forwarded-For": client}, agent_id="open"))[0]
+
+        assert [await status("192.0.2.1"), await status("192.0.2.2"), await status("192.0.2.1")] == [200, 200, 429]
+        assert [await status("2001:db8::1"), await status("2001:db8::2"), await status("2001:db8:0:1::1")] == [
+            200,
+            429,
+            200,
         ]
-        assert got.count(200) >= PUBLIC_MINTS
-        assert 429 in got
-        status, body = await get(session, {}, agent_id="nobody")
-        assert (status, body["detail"]) == (429, "Too many token requests")
-        assert (await get(session, BEARER, agent_id="open"))[0] == 200
+        assert await status("192.0.2.9, 192.0.2.1") == 429
+
+
+async def test_nobody_says_himself_where_he_comes_from() -> None:
+    async with visiting(Mint(mint_rate=1).app) as session:
+        for number, expected in enumerate([200, 429, 429]):
+            headers = PAGE | {"X-Forwarded-For": f"192.0.2.{number}"}
+            assert (await get(session, headers, agent_id="open"))[0] == expected
+
+
+async def test_an_agent_has_a_limit_whoever_asks() -> None:
+    async with visiting(Mint(agent_mint_rate=3, trust_proxy=True).app) as session:
+
+        async def status(number: int, headers: dict[str, str], **query: str) -> int:
+            client = {"X-Forwarded-For": f"192.0.2.{number}"}
+            return (await get(session, headers | client, agent_id="open", **query))[0]
+
+        assert [await status(number, {"Origin": "https://evil.example"}) for number in range(5)] == [403] * 5
+        assert [await status(number, PAGE, api_key=PUBLISHABLE) for number in range(2)] == [200] * 2
+        assert [await status(number, PAGE) for number in range(3)] == [200, 429, 429]
+        assert await status(9, BEARER) == 200
+
+
+async def test_without_limits() -> None:
+    async with visiting(Mint(mint_rate=0, agent_mint_rate=0).app) as session:
+        assert {(await get(session, PAGE, agent_id="open"))[0] for _ in range(100)} == {200}
+
+
+async def test_servers_on_one_redis_limit_together(own_redis: RedisServer) -> None:
+    counters = [RedisCounter(own_redis.url, timeout=60) for _ in range(2)]
+    apps = [Mint(None, counter, mint_rate=3).app for counter in counters]
+    async with visiting(apps[0]) as here, visiting(apps[1]) as there:
+        got = [(await get(session, PAGE, agent_id="open"))[0] for session in (here, there, here, there, here)]
+        assert got == [200, 200, 200, 429, 429]
+    for counter in counters:
+        await counter.aclose()
 
 
 async def test_the_public_address_stands_in_the_answer() -> None:
@@ -220,7 +346,10 @@ async def test_keys_tokens_and_metadata_stay_out_of_the_log(caplog: pytest.LogCa
     async with visiting(Mint().app) as session:
         _, body = await get(session, BEARER, agent_id="open", metadata='{"user": "confidential"}')
         await get(session, {"X-API-Key": "pk_wrong_but_secret"}, agent_id="open")
-    for secret in (KEY, "pk_wrong_but_secret", "confidential", body["token"]):
+        await get(session, PAGE, agent_id="open", api_key=PUBLISHABLE)
+        await get(session, PAGE, agent_id="open", apiKey="pk_publishable_wrong")
+    assert "GET /webrtc/token 200" in caplog.text
+    for secret in (KEY, "pk_wrong_but_secret", "confidential", body["token"], "pk_publishable"):
         assert secret not in caplog.text
 
 
@@ -230,7 +359,7 @@ HEADER = st.none() | st.binary(max_size=60).map(lambda value: value.translate(No
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     query=st.dictionaries(
-        st.sampled_from(["agent_id", "metadata", "scope", "call_id", "api_key"]), st.text(max_size=40)
+        st.sampled_from(["agent_id", "metadata", "scope", "call_id", "api_key", "apiKey"]), st.text(max_size=40)
     ),
     key=HEADER,
     origin=HEADER,

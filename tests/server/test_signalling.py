@@ -30,6 +30,7 @@ from media.engine import MediaEngine
 from pipeline.engine import Engines
 from server import http
 from server.hub import Hub
+from server.rate import MemoryCounter
 from server.signalling import Signalling, ice_servers
 from tests.redis_server import RedisServer
 from tests.server.sockets import visiting
@@ -82,7 +83,7 @@ async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 
 @asynccontextmanager
 async def stand(ledger: Ledger | None = None, *, max_calls: int = 5, **options: Any) -> AsyncIterator[Stand]:
-    settings = Settings(**options)
+    settings = Settings(**{"offer_rate": 0, **options})
     media = MediaEngine(addresses=["127.0.0.1"])
     await media.start()
     engines = Engines(settings)
@@ -91,7 +92,7 @@ async def stand(ledger: Ledger | None = None, *, max_calls: int = 5, **options: 
     app = http.application()
     try:
         async with Hub([AgentConfig(id="demo"), AgentConfig(id="other")], max_calls=max_calls) as hub:
-            app.router.add_routes(Signalling(settings, office, hub, media, engines).routes())
+            app.router.add_routes(Signalling(settings, office, hub, media, engines, counter=MemoryCounter()).routes())
             async with visiting(app) as session:
                 yield Stand(hub, office, media, session)
         assert hub.taken == 0
@@ -338,6 +339,29 @@ async def test_a_real_peer_connects_and_hears_of_its_call() -> None:
         assert [frame["seq"] for frame in frames] == sorted({frame["seq"] for frame in frames})
         await server.empty()
         await pc.close()
+
+
+async def test_offers_are_limited_per_address_and_a_refused_one_costs_nothing() -> None:
+    async with stand(offer_rate=2) as server:
+        token = await server.token()
+        for status in (400, 400, 429):
+            assert (await server.offer("v=0", token))[0] == status
+        status, body = await server.offer(CHROMIUM, token)
+        assert (status, body["detail"], body["code"]) == (429, "Too many offers", "RATE_LIMITED")
+        async with server.session.post("/webrtc/offer") as response:
+            assert 1 <= int(response.headers["Retry-After"]) <= 30
+        assert server.hub.taken == 0
+        claims = server.office.verify(token, Channel.WEBRTC)
+        assert (await server.office.spend(claims)).agent == "demo"
+
+
+async def test_lists_of_ice_servers_are_limited_too() -> None:
+    async with stand(mint_rate=3) as server:
+        statuses = []
+        for _ in range(4):
+            async with server.session.get("/webrtc/ice-servers") as response:
+                statuses.append(response.status)
+        assert statuses == [200, 200, 200, 429]
 
 
 async def test_ice_servers() -> None:
