@@ -17,13 +17,17 @@ FOLDER = Path(__file__).parent / "assets"
 
 
 def apology(language: str) -> SpeechChunk:
-    """The recording in this language, in English where there is none. Decoded once."""
-    recordings = {path.stem.rpartition("-")[2]: path for path in FOLDER.glob("apology-*.flac")}
-    return _load(recordings.get(base_language(language), recordings["en"]))
+    """The recording in this language, in English where there is none. All are decoded at the first use."""
+    recordings = _recordings()
+    return recordings.get(base_language(language), recordings["en"])
 
 
 @cache
-def _load(path: Path) -> SpeechChunk:
+def _recordings() -> dict[str, SpeechChunk]:
+    return {path.stem.rpartition("-")[2]: _decode(path) for path in FOLDER.glob("apology-*.flac")}
+
+
+def _decode(path: Path) -> SpeechChunk:
     with av.open(str(path)) as container:
         pcm = np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])
     words = [WordTime(*word) for word in json.loads(path.with_suffix(".json").read_text())]

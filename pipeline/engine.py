@@ -73,6 +73,11 @@ class _Entry:
     detail: str = ""
     """Why it failed."""
 
+    @property
+    def trouble(self) -> str:
+        """Why it does not work, or not as it should; empty when it does or is still loading."""
+        return self.detail or (getattr(self.engine, "trouble", "") if self.state == "ready" else "")
+
 
 class Engines:
     """The engines of a server, each loaded once and shared by all calls.
@@ -81,8 +86,10 @@ class Engines:
     """
 
     def __init__(self, settings: Settings) -> None:
+        from pipeline.apology import apology
         from pipeline.models import SMOLLM2
 
+        apology("en")  # decoded now, not on the loop of running calls
         self.model_file: Path = settings.llm_file or settings.models_dir / SMOLLM2.name
         """GGUF file of the local language model."""
         self._voice = settings.default_voice
@@ -138,8 +145,7 @@ class Engines:
         report = {}
         for kind, name in self._defaults.items():
             entry = self._entries[kind, name]
-            detail = entry.detail or (getattr(entry.engine, "trouble", "") if entry.state == "ready" else "")
-            report[str(kind)] = {"name": name, "state": entry.state, "detail": detail}
+            report[str(kind)] = {"name": name, "state": entry.state, "detail": entry.trouble}
         return report
 
     def made(self, kind: Kind, name: str) -> Any:
@@ -170,6 +176,8 @@ class Engines:
                     first = self._entries.get((kind, names[0]))
                     reason = first.detail if first else f"there is no {LABELS[kind]} engine {names[0]!r:.60} here"
                     warnings.append(f"{reason}; {name} takes its place")
+                if entry.trouble:
+                    warnings.append(entry.trouble)
                 return entry.engine
         return Unavailable(default, self._entries[kind, default].detail)
 

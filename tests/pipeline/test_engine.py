@@ -146,6 +146,18 @@ async def test_a_declared_agent_whose_engine_fails_gets_the_one_of_the_settings(
     await here.aclose()
 
 
+async def test_a_missing_model_is_told_to_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLE["stt"], "broken", lambda _: Broken())
+    monkeypatch.setitem(TABLE["tts"], "broken", lambda _: Broken())
+    here = engines(tmp_path, stt="broken", tts="broken")
+    assert not any("model file" in warning for warning in here.choose(agent()).warnings)  # nobody knows yet
+    await here.start()
+    for _ in range(2):
+        [warning] = [warning for warning in here.choose(agent()).warnings if "model file" in warning]
+        assert warning.endswith("is missing: run `voice-server setup`")
+    await here.aclose()
+
+
 async def test_unavailable_refuses_everything() -> None:
     nothing = Unavailable("nothing", "it is missing")
     with pytest.raises(EngineError, match="it is missing"):
