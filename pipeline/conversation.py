@@ -23,7 +23,7 @@ class _Entry:
 class Conversation:
     """The history of one call in chat-completions form, without the system prompt.
 
-    A message of the bot stands under its id, so that it can be cut to what was heard of it or taken out again.
+    A message of the bot is added when it was heard, as far as it was; it stands under its id and can be taken out again.
     """
 
     def __init__(self) -> None:
@@ -50,15 +50,6 @@ class Conversation:
                 entry.message = {"role": "user", "content": text}
                 return
         self.add_user(text)
-
-    def truncate(self, message_id: str, heard: str) -> None:
-        """Of the assistant's message only ``heard`` was heard; nothing of it is left when that is empty."""
-        if not heard.strip():
-            self.remove(message_id)
-            return
-        for entry in self._entries:
-            if entry.message_id == message_id and _is_speech(entry.message):
-                entry.message = {"role": "assistant", "content": heard}
 
     def remove(self, message_id: str) -> None:
         """Take out what the assistant said under this id. Rounds of tools stay: they happened."""

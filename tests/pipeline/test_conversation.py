@@ -28,17 +28,6 @@ def test_a_call() -> None:
     assert len(conversation) == 2
 
 
-def test_interrupted_answer_is_what_was_heard() -> None:
-    conversation = Conversation()
-    conversation.add_user("Tell me.")
-    conversation.add_assistant("a", "One two three four.")
-    conversation.truncate("a", "One two")
-    assert said(conversation) == [("user", "Tell me."), ("assistant", "One two")]
-    conversation.truncate("unknown", "x")
-    conversation.truncate("a", " ")
-    assert said(conversation) == [("user", "Tell me.")]
-
-
 def test_continuation_takes_the_answer_back() -> None:
     conversation = Conversation()
     conversation.add_user("I want")
