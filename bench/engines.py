@@ -20,7 +20,8 @@ import numpy as np
 from media.audio import INPUT_FRAME, INPUT_RATE, OUTPUT_RATE
 from pipeline.llm import GenerateOptions
 from pipeline.models import CATALOGUE, SMOLLM2
-from pipeline.stt.moonshine import Moonshine, MoonshineStream
+from pipeline.stt.moonshine import Moonshine
+from pipeline.stt.redecoding import RedecodingStream
 from pipeline.tts.hibari import Hibari
 from pipeline.worker import Worker
 from tests.voices import recording, silence
@@ -74,7 +75,7 @@ async def round_trips() -> None:
     await worker.aclose()
 
 
-async def talk(stream: MoonshineStream, name: str) -> float:
+async def talk(stream: RedecodingStream, name: str) -> float:
     """Write a recording at the pace of speech, fall silent and end the turn; returns when that was."""
     pcm = np.concatenate([recording(name), silence(0.2)])
     loop = asyncio.get_running_loop()

@@ -14,7 +14,8 @@ import pytest_asyncio
 from media.audio import INPUT_RATE, Pcm
 from pipeline.engine import EngineError
 from pipeline.stt import Transcript
-from pipeline.stt.moonshine import LONGEST, MAX_HELD, Moonshine, MoonshineStream
+from pipeline.stt.moonshine import Moonshine
+from pipeline.stt.redecoding import LONGEST, MAX_HELD, RedecodingStream
 from tests.voices import ENGLISH, recording, said, silence
 from tests.words import word_error_rate
 
@@ -25,25 +26,25 @@ PATIENCE = 60.0
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def stream(moonshine: Moonshine) -> AsyncIterator[MoonshineStream]:
+async def stream(moonshine: Moonshine) -> AsyncIterator[RedecodingStream]:
     stream = moonshine.stream("en-US")
     yield stream
     await stream.aclose()
 
 
-def write(stream: MoonshineStream, pcm: Pcm, frame: int = 320) -> None:
+def write(stream: RedecodingStream, pcm: Pcm, frame: int = 320) -> None:
     for start in range(0, len(pcm), frame):
         stream.write(pcm[start : start + frame])
 
 
-async def result(stream: MoonshineStream) -> Transcript:
+async def result(stream: RedecodingStream) -> Transcript:
     async with asyncio.timeout(PATIENCE):
         async for transcript in stream:
             return transcript
     raise AssertionError("the stream ended")
 
 
-async def final(stream: MoonshineStream) -> str:
+async def final(stream: RedecodingStream) -> str:
     while not (transcript := await result(stream)).final:
         pass
     return transcript.text
@@ -81,7 +82,7 @@ async def test_short_utterances_and_questions(moonshine: Moonshine, name: str, t
 
 
 @pytest.mark.models
-async def test_partials_come_while_one_speaks(stream: MoonshineStream) -> None:
+async def test_partials_come_while_one_speaks(stream: RedecodingStream) -> None:
     pcm = recording("en-10.flac")
     half = len(pcm) // 2
     write(stream, pcm[:half])
@@ -94,7 +95,7 @@ async def test_partials_come_while_one_speaks(stream: MoonshineStream) -> None:
 
 
 @pytest.mark.models
-async def test_after_a_pause_the_final_needs_no_decoding(moonshine: Moonshine, stream: MoonshineStream) -> None:
+async def test_after_a_pause_the_final_needs_no_decoding(moonshine: Moonshine, stream: RedecodingStream) -> None:
     write(stream, np.concatenate([recording("en-12.flac"), silence(0.2)]))
     stream.pause()
     while word_error_rate((said("en-12.flac"), (await result(stream)).text)):
@@ -113,7 +114,7 @@ async def test_after_a_pause_the_final_needs_no_decoding(moonshine: Moonshine, s
 
 
 @pytest.mark.models
-async def test_speech_after_a_pause_is_heard(stream: MoonshineStream) -> None:
+async def test_speech_after_a_pause_is_heard(stream: RedecodingStream) -> None:
     write(stream, np.concatenate([recording("en-12.flac"), silence(0.2)]))
     stream.pause()
     await result(stream)
@@ -125,7 +126,7 @@ async def test_speech_after_a_pause_is_heard(stream: MoonshineStream) -> None:
 
 @pytest.mark.models
 @pytest.mark.parametrize("kind", ["nothing", "silence", "noise", "tone", "click"])
-async def test_what_is_no_speech_gives_an_empty_final(stream: MoonshineStream, kind: str) -> None:
+async def test_what_is_no_speech_gives_an_empty_final(stream: RedecodingStream, kind: str) -> None:
     time = np.arange(3 * INPUT_RATE) / INPUT_RATE
     click = silence(3)
     click[INPUT_RATE : INPUT_RATE + 800] = 12_000
@@ -143,7 +144,7 @@ async def test_what_is_no_speech_gives_an_empty_final(stream: MoonshineStream, k
 
 
 @pytest.mark.models
-async def test_one_final_for_each_flush(stream: MoonshineStream) -> None:
+async def test_one_final_for_each_flush(stream: RedecodingStream) -> None:
     write(stream, recording("en-18.flac"))
     stream.flush()
     stream.flush()
@@ -154,7 +155,7 @@ async def test_one_final_for_each_flush(stream: MoonshineStream) -> None:
 
 
 @pytest.mark.models
-async def test_what_is_discarded_is_forgotten(stream: MoonshineStream) -> None:
+async def test_what_is_discarded_is_forgotten(stream: RedecodingStream) -> None:
     write(stream, recording("en-00.flac"))
     await asyncio.sleep(0)
     stream.discard()
@@ -164,7 +165,7 @@ async def test_what_is_discarded_is_forgotten(stream: MoonshineStream) -> None:
 
 
 @pytest.mark.models
-async def test_a_partial_never_speaks_of_an_earlier_turn(stream: MoonshineStream) -> None:
+async def test_a_partial_never_speaks_of_an_earlier_turn(stream: RedecodingStream) -> None:
     write(stream, recording("en-00.flac"))
     await result(stream)
     stream.flush()
@@ -196,7 +197,7 @@ async def test_many_streams_share_one_model(moonshine: Moonshine) -> None:
 
 
 @pytest.mark.models
-async def test_a_crash_of_the_model_costs_no_final(moonshine: Moonshine, stream: MoonshineStream) -> None:
+async def test_a_crash_of_the_model_costs_no_final(moonshine: Moonshine, stream: RedecodingStream) -> None:
     write(stream, recording("en-08.flac"))
     stream.flush()
     while not moonshine._worker._running:
@@ -207,7 +208,7 @@ async def test_a_crash_of_the_model_costs_no_final(moonshine: Moonshine, stream:
 
 
 @pytest.mark.models
-async def test_long_speech_is_cut_at_its_pauses(stream: MoonshineStream) -> None:
+async def test_long_speech_is_cut_at_its_pauses(stream: RedecodingStream) -> None:
     names = [name for name in ENGLISH if "short" not in name][:9]
     text = " ".join(said(name) for name in names)
     for name in names:
@@ -220,7 +221,7 @@ async def test_long_speech_is_cut_at_its_pauses(stream: MoonshineStream) -> None
 
 
 @pytest.mark.models
-async def test_what_waits_is_bounded(moonshine: Moonshine, stream: MoonshineStream) -> None:
+async def test_what_waits_is_bounded(moonshine: Moonshine, stream: RedecodingStream) -> None:
     pid = moonshine._worker.pid
     assert pid
     os.kill(pid, signal.SIGSTOP)
@@ -235,7 +236,7 @@ async def test_what_waits_is_bounded(moonshine: Moonshine, stream: MoonshineStre
 
 
 @pytest.mark.models
-async def test_silence_is_not_kept(stream: MoonshineStream) -> None:
+async def test_silence_is_not_kept(stream: RedecodingStream) -> None:
     for _ in range(100):
         write(stream, silence(0.6))
         await asyncio.sleep(0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stt.moonshine import BLOCK, LONGEST, STUTTER, _Utterance
+from pipeline.stt.redecoding import BLOCK, LONGEST, STUTTER, Utterance
 from tests.voices import recording
 
 
@@ -41,7 +41,7 @@ def test_no_stutter(text: str) -> None:
 @given(st.lists(st.integers(0, 3000), max_size=40), st.integers(0, 20))
 def test_loudness_does_not_depend_on_how_audio_arrives(sizes: list[int], asked_every: int) -> None:
     pcm = np.resize(recording("en-12.flac"), sum(sizes))
-    parts, whole = _Utterance(), _Utterance()
+    parts, whole = Utterance(), Utterance()
     whole.write(pcm)
     at = 0
     for i, size in enumerate(sizes):
@@ -56,7 +56,7 @@ def test_loudness_does_not_depend_on_how_audio_arrives(sizes: list[int], asked_e
 
 @given(st.integers(LONGEST + 1, 2 * LONGEST), st.integers(0, 2**32 - 1))
 def test_a_long_utterance_is_cut_in_its_second_half(length: int, seed: int) -> None:
-    utterance = _Utterance()
+    utterance = Utterance()
     noise = np.random.default_rng(seed).normal(0, 3000, length).astype(np.int16)
     utterance.write(noise)
     cut = utterance.quiet_place()
