@@ -23,7 +23,7 @@ class _Entry:
 class Conversation:
     """The history of one call in chat-completions form, without the system prompt.
 
-    A message of the bot is added when it was heard, as far as it was; it stands under its id and can be taken out again.
+    A message of the bot is added as far as it was heard. It stands under its id, so that it can be taken out again.
     """
 
     def __init__(self) -> None:
