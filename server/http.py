@@ -183,7 +183,7 @@ async def shape_errors(request: web.Request, handler: Handler) -> web.StreamResp
 async def one_slash(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Resolve a path with repeated slashes as if it had single ones. A redirect would fail in a CORS preflight."""
     path, mark, query = request.raw_path.partition("?")
-    if "//" not in path:
+    if "//" not in path or not path.startswith("/"):  # http://host/path is also a way to ask (RFC 9112, 3.2.2)
         return await handler(request)
     clean = request.clone(rel_url=collapse_slashes(path) + mark + query)
     match = await request.app.router.resolve(clean)
