@@ -81,12 +81,10 @@ class Call:
         agent: AgentConfig,
         engines: Engines,
         publish: Callable[[Event], None],
-        language: str,
         metadata: Mapping[str, Any],
     ) -> None:
-        """``language`` is the BCP-47 tag of the session."""
         self.id = id
-        self._agent = agent if agent.language == language else agent.model_copy(update={"language": language})
+        self._agent = agent
         self._engines = engines
         self._publish = publish
         self._metadata = dict(metadata)

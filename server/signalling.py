@@ -111,7 +111,6 @@ class Signalling:
             agent=agent,
             engines=self._engines,
             publish=frames.publish,
-            language=agent.language,
             metadata=metadata,
         )
         return call, frames

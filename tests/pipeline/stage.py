@@ -45,7 +45,6 @@ class Stage:
             agent=config,
             engines=cast(Engines, self),
             publish=self.log.publish,
-            language=config.language,
             metadata={"user": "u1"},
         )
         self.call.attach(self.line)
