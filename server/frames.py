@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from pipeline.events import CallEnded, Event
+from pipeline.events import CallEnded, Event, LlmResponse
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,11 @@ class BrowserFrames:
     def publish(self, event: Event) -> None:
         """The subscriber of a call. ``seq`` counts every event of the call, those that stay here included."""
         self._seq += 1
-        if isinstance(event, CallEnded):
-            logger.info(
-                "call %s ended after %.1f s: %s", self._envelope["call_id"], event.duration_seconds, event.reason
-            )
+        call_id = self._envelope["call_id"]
+        if isinstance(event, LlmResponse):
+            logger.info("call %s: answered by %s", call_id, event.engine or "nobody")
+        elif isinstance(event, CallEnded):
+            logger.info("call %s ended after %.1f s: %s", call_id, event.duration_seconds, event.reason)
         if self._send is None or event.name in HIDDEN_EVENTS:
             return
         frame = event.frame(**self._envelope, seq=self._seq, ts=round(time.time(), 3))

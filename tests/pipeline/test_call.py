@@ -223,6 +223,16 @@ def test_the_longest_call() -> None:
     assert stage.log.all("call.ended")[0].duration_seconds == pytest.approx(30, abs=0.5)
 
 
+def test_the_voice_begins_while_the_model_still_writes() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.llm.token_seconds = 0.3
+        stage.person.say("how are you")
+        await stage.event("bot.finished")
+
+    stage = play("Very well, thank you. It is a fine day, is it not, and how are you?", greeting="")(dialogue)
+    assert stage.log.at("bot.speaking") < stage.log.at("llm.response") - 2
+
+
 def test_each_turn_explains_its_latency() -> None:
     async def dialogue(stage: Stage) -> None:
         stage.person.say("hello")
