@@ -176,6 +176,11 @@ class Settings(BaseSettings):
         default=False, description="Believe X-Forwarded-* headers: only behind a proxy that sets them."
     )
 
+    tls_cert: Folder | None = Field(
+        default=None, description="PEM file of a certificate and its chain: HTTPS by the server itself. Read at SIGHUP."
+    )
+    tls_key: Folder | None = Field(default=None, description="PEM file of the private key of tls_cert.")
+
     api_keys: Annotated[tuple[ApiKey, ...], Listed] = Field(
         default=(), description="Secret keys of backends, each `key` or `org:key`; none: one is made, kept in data_dir."
     )
@@ -242,6 +247,16 @@ class Settings(BaseSettings):
     )
 
     _sources: dict[str, Literal["flag", "environment", "file"]] = PrivateAttr(default_factory=dict)
+
+    @field_validator("tls_key")
+    @classmethod
+    def _certificate_and_key(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        chain = info.data.get("tls_cert")
+        if value is None and chain is not None:
+            raise ValueError("required by tls_cert")
+        if chain is None and value is not None:
+            raise ValueError("of no use without tls_cert")
+        return value
 
     @field_validator("turn_secret")
     @classmethod

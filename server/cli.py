@@ -51,6 +51,8 @@ def main() -> None:
 @click.option("--host", help="Address of HTTP.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="TCP port of HTTP, 0 for a free one.  [default: 8080]")
 @click.option("--udp-port", type=int, help="UDP port of media, 0 for a free one.  [default: 40000]")
+@click.option("--tls-cert", metavar="FILE", help="Certificate and chain (PEM): serve HTTPS. SIGHUP reads it again.")
+@click.option("--tls-key", metavar="FILE", help="Private key of the certificate (PEM).")
 @click.option("--drain", "drain_seconds", type=float, help="Seconds that calls may go on after SIGTERM.  [default: 30]")
 @click.option("--log-level", type=click.Choice(LEVELS), help="[default: info]")
 @config_option

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, cast
 
 from aiohttp import abc, http_exceptions, web
 
+from server.tls import Certificate, TlsPort
 from tokens.errors import (
     AccessError,
     InvalidKey,
@@ -286,10 +287,14 @@ class Listener:
     def __init__(self, app: web.Application) -> None:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
         self._server: asyncio.Server | None = None
+        self._tls: TlsPort | None = None
         self.port = 0
 
-    async def start(self, host: str, port: int) -> None:
-        """Bind and serve; port 0 picks a free one. Raises ``OSError`` when the address cannot be bound."""
+    async def start(self, host: str, port: int, certificate: Certificate | None = None) -> None:
+        """Bind and serve, HTTPS with a certificate; port 0 picks a free one.
+
+        Raises ``OSError`` when the address cannot be bound.
+        """
         await self._runner.setup()
         loop = asyncio.get_running_loop()
 
@@ -306,14 +311,23 @@ class Listener:
             )
 
         try:
-            self._server = await loop.create_server(connect, host, port)
+            if certificate is None:
+                self._server = await loop.create_server(connect, host, port)
+                self.port = self._server.sockets[0].getsockname()[1]
+            else:
+                self._tls = TlsPort(connect, certificate)
+                await self._tls.open(host, port)
+                self.port = self._tls.sockets[0].getsockname()[1]
         except BaseException:
             await self._runner.cleanup()
             raise
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         """Stop listening, let requests in progress end (5 s at most), close every connection."""
         if self._server is not None:
             self._server.close()
+        if self._tls is not None:
+            await self._tls.close()
         await self._runner.cleanup()
+        if self._tls is not None:
+            self._tls.abort()

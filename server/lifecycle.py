@@ -23,6 +23,7 @@ from server.app import Parts, build_app
 from server.http import Listener
 from server.hub import Hub
 from server.rate import open_counter
+from server.tls import Certificate
 from tokens.keys import ApiKeys
 from tokens.ledger import open_ledger
 from tokens.minting import TokenOffice
@@ -51,6 +52,7 @@ class RunningServer:
     new_api_key: str | None
     """Made at this start, to be shown once."""
     secrets_file: Path | None
+    certificate: Certificate | None
 
     @property
     def agents(self) -> list[str]:
@@ -66,6 +68,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     secrets = load_secrets(settings)
     agents = load_agents(settings)
     _check_origins(agents)
+    certificate = _certificate(settings)
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     async with AsyncExitStack() as stack:
         ledger = open_ledger(redis_url)
@@ -80,7 +83,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         hub = await stack.enter_async_context(Hub(agents, max_calls=settings.max_calls))
         keys = ApiKeys(secrets.api_keys, (key.get_secret_value() for key in settings.publishable_keys))
         listener = Listener(build_app(Parts(settings, keys, office, hub, media, engines, counter)))
-        await _start_listener(listener, settings)
+        await _start_listener(listener, settings, certificate)
         stack.push_async_callback(listener.close)
         loading = asyncio.create_task(engines.start(), name="loading the engines")
         stack.push_async_callback(_cancel, loading)
@@ -92,6 +95,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             engines=engines,
             new_api_key=secrets.api_keys[0] if secrets.created else None,
             secrets_file=secrets.file,
+            certificate=certificate,
         )
 
 
@@ -102,16 +106,17 @@ async def serve(settings: Settings, announce: Callable[[RunningServer], None]) -
     """
     with _signals() as (first, second):
         async with running(settings) as server:
-            announce(server)
-            await first.wait()
-            logger.info("leaving; calls go on for %g s at most: %d", settings.drain_seconds, len(server.hub.calls))
-            drain = asyncio.create_task(server.hub.drain(settings.drain_seconds))
-            hurry = asyncio.create_task(second.wait())
-            await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
-            await _cancel(hurry)
-            if second.is_set():
-                await _cancel(drain)
-                await server.hub.hang_up_all(LAST_SECONDS)
+            with _renewing(server.certificate):
+                announce(server)
+                await first.wait()
+                logger.info("leaving; calls go on for %g s at most: %d", settings.drain_seconds, len(server.hub.calls))
+                drain = asyncio.create_task(server.hub.drain(settings.drain_seconds))
+                hurry = asyncio.create_task(second.wait())
+                await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
+                await _cancel(hurry)
+                if second.is_set():
+                    await _cancel(drain)
+                    await server.hub.hang_up_all(LAST_SECONDS)
     logger.info("left")
 
 
@@ -122,7 +127,8 @@ def public_base(settings: Settings, port: int) -> str:
     host = settings.host
     if (settings.loopback and ":" not in host) or host in ("0.0.0.0", "::"):  # noqa: S104  only compared
         host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _check_origins(agents: Iterable[AgentConfig]) -> None:
@@ -136,6 +142,17 @@ def _check_origins(agents: Iterable[AgentConfig]) -> None:
                 problems.append(f"agents.{agent.id}.allowed_origins = {pattern!r}: {error}")
     if problems:
         raise SettingsError(problems)
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    certificate = Certificate(settings.tls_cert, settings.tls_key)
+    if not certificate.current:
+        logger.warning(
+            "the certificate in tls_cert is not good now: from %s to %s", certificate.begins, certificate.ends
+        )
+    return certificate
 
 
 async def _start_media(settings: Settings) -> MediaEngine:
@@ -152,9 +169,9 @@ async def _start_media(settings: Settings) -> MediaEngine:
     return media
 
 
-async def _start_listener(listener: Listener, settings: Settings) -> None:
+async def _start_listener(listener: Listener, settings: Settings, certificate: Certificate | None) -> None:
     try:
-        await listener.start(settings.host, settings.port)
+        await listener.start(settings.host, settings.port, certificate)
     except OSError as error:
         where = f"{settings.host} port {settings.port}"
         if error.errno == errno.EADDRINUSE:
@@ -183,3 +200,26 @@ def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _renewing(certificate: Certificate | None) -> Iterator[None]:
+    """SIGHUP reads the certificate again. A server without one ends at it, as any program."""
+    if certificate is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, _renew, certificate)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _renew(certificate: Certificate) -> None:
+    try:
+        certificate.reload()
+    except SettingsError as error:
+        logger.error("the certificate in use stays: %s", error)
+    else:
+        logger.info("the certificate was read again; it ends at %s", certificate.ends)

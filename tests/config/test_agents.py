@@ -19,7 +19,8 @@ def test_the_demo_agent_answers_on_a_fresh_server() -> None:
     assert demo.llm.provider == "local"
     assert "{{time}}" in demo.effective_prompt
     assert "demo agent" in (demo.greeting_for("en") or "")
-    assert demo.allowed_origins == ("http://localhost:*", "http://127.0.0.1:*")
+    hosts = ("localhost", "127.0.0.1")
+    assert demo.allowed_origins == tuple(f"{scheme}://{host}:*" for scheme in ("http", "https") for host in hosts)
 
 
 @pytest.mark.parametrize("zone", ["America/Lima", "Asia/Kathmandu"])

@@ -103,6 +103,8 @@ def test_values_are_typed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("TOKEN_TTL", "1", "greater than or equal to 5"),
         ("DRAIN_SECONDS", "nan", "expected"),
         ("LOG_LEVEL", "loud", "VOICE_LOG_LEVEL = 'loud': expected 'debug', 'info', 'warning' or 'error'"),
+        ("TLS_CERT", "cert.pem", "tls_key = None: required by tls_cert"),
+        ("TLS_KEY", "key.pem", "of no use without tls_cert"),
         ("TURN_URLS", "turn.example.org", "expected addresses such as turn:"),
         ("TURN_URLS", "turn:turn.example.org:3478", "turn_secret: required by a turn: address"),
     ],
