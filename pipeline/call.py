@@ -206,7 +206,10 @@ class Call:
         reason = await self._over
         talk.cancel()
         await asyncio.gather(talk, return_exceptions=True)
-        await self._end(reason)
+        try:
+            await self._take_leave(reason)
+        finally:  # whatever a subscriber does with the last events
+            await self._release()
 
     async def _talk(self) -> None:
         await self._connected.wait()
@@ -253,7 +256,7 @@ class Call:
             else:
                 self._publish(event)
 
-    async def _end(self, reason: str) -> None:
+    async def _take_leave(self, reason: str) -> None:
         self._listening = False
         self._answering.stop()
         self._speaking.interrupt("cancelled")
@@ -262,6 +265,8 @@ class Call:
             self._publish_end(self._started, reason)
             if not self._line_closed:
                 await asyncio.sleep(FAREWELL_SECONDS)
+
+    async def _release(self) -> None:
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._answering.aclose()

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from pipeline.events import Event
 from tests import virtual_time
 from tests.pipeline.stage import GREETING, Stage, play
 
@@ -159,6 +160,25 @@ def test_nothing_follows_the_end() -> None:
 
     stage = play(greeting="")(dialogue)
     assert stage.log.all("error") == []
+
+
+def test_a_subscriber_that_fails_leaves_nothing_open() -> None:
+    async def main() -> None:
+        stage = Stage()
+        stage.line.start(stage.call)
+        await stage.greeted()
+
+        def publish(_: Event) -> None:
+            raise RuntimeError("nobody listens")
+
+        stage.call._publish = publish
+        stage.call.hangup("hangup")
+        with pytest.raises(RuntimeError, match="nobody listens"):
+            await stage.call.wait_ended()
+        assert stage.line.closed
+        assert stage.stt.open_streams == 0
+
+    virtual_time.run(main())
 
 
 @pytest.mark.parametrize("reason", ["timeout", "failed"])
