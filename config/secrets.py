@@ -1,4 +1,4 @@
-"""The secret that signs tokens and the API keys: given by the operator, else made once and kept in the data folder."""
+"""The secrets that sign tokens and the API keys: given by the operator, else made once and kept in the data folder."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import os
 import secrets
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from config.identity import PUBLISHABLE_PREFIX
 from config.problem import SettingsError
 from config.settings import Settings
 
@@ -48,27 +51,56 @@ def load_secrets(settings: Settings) -> Secrets:
     if signing and api_keys:
         return Secrets(signing, api_keys, created=False, file=None)
     path = settings.data_dir / FILE_NAME
+    with _locked(path):
+        created = not os.path.lexists(path)
+        if created:
+            _write(path, {"secret": [fresh_secret()], "api_key": [fresh_api_key()]})
+        kept = _read(path)
+    return Secrets(signing or kept["secret"], api_keys or kept["api_key"], created and not api_keys, path)
+
+
+def rotate(data_dir: Path, name: Literal["secret", "api_key"]) -> str:
+    """Put a fresh value in front of the kept one, which stays good beside it; what stood behind that is gone.
+
+    Returns the fresh value; a server takes it up at its next start. Raises ``SettingsError``.
+    """
+    path = data_dir / FILE_NAME
+    fresh = fresh_secret() if name == "secret" else fresh_api_key()
+    with _locked(path):
+        if not os.path.lexists(path):
+            raise SettingsError([f"{path}: is not there yet: the first start makes it"])
+        kept = _read(path)
+        _write(path, {**kept, name: (fresh, kept[name][0])})
+    return fresh
+
+
+def fresh_secret() -> str:
+    """Signs tokens."""
+    return secrets.token_urlsafe(48)
+
+
+def fresh_api_key() -> str:
+    return f"pk_{secrets.token_urlsafe(24)}"
+
+
+def fresh_publishable_key() -> str:
+    return f"{PUBLISHABLE_PREFIX}{secrets.token_urlsafe(24)}"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """The folder of the file is there and closed to others; of two processes one works while the other waits."""
     try:
-        kept_secret, kept_key, created = _kept(path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _close_to_others(folder, path.parent)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
     except OSError as error:
         raise SettingsError([f"{error.filename or path}: cannot keep the secrets there: {error.strerror}"]) from None
-    return Secrets(signing or (kept_secret,), api_keys or (kept_key,), created and not api_keys, path)
-
-
-def _kept(path: Path) -> tuple[str, str, bool]:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        _close_to_others(folder, path.parent)
-        # Of two processes that start together, one makes the file while the other waits.
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        created = False
-        if not os.path.lexists(path):
-            _make(path)
-            created = True
-        return *_read(path), created
-    finally:
-        os.close(folder)
 
 
 def _close_to_others(folder: int, path: Path) -> None:
@@ -82,13 +114,12 @@ def _close_to_others(folder: int, path: Path) -> None:
     logger.warning("%s could be written by other users; its mode is 700 now", path)
 
 
-def _make(path: Path) -> None:
+def _write(path: Path, kept: Mapping[str, Sequence[str]]) -> None:
     """Write the file whole or not at all."""
-    made = {"secret": secrets.token_urlsafe(48), "api_key": f"pk_{secrets.token_urlsafe(24)}"}
     handle, name = tempfile.mkstemp(prefix=f".{FILE_NAME}.", dir=path.parent)  # O_EXCL, mode 600
     try:
         with os.fdopen(handle, "w") as file:
-            json.dump(made, file)
+            json.dump(kept, file)
             file.flush()
             os.fsync(file.fileno())
         os.rename(name, path)
@@ -98,7 +129,8 @@ def _make(path: Path) -> None:
         raise
 
 
-def _read(path: Path) -> tuple[str, str]:
+def _read(path: Path) -> dict[str, tuple[str, ...]]:
+    """``secret`` and ``api_key``, each newest first."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(handle, "rb") as file:
         mode = os.fstat(handle).st_mode
@@ -110,10 +142,17 @@ def _read(path: Path) -> tuple[str, str]:
         content = file.read(_MAX_FILE)
     try:
         kept = json.loads(content)
-        secret, api_key = kept["secret"], kept["api_key"]
-        if not (isinstance(secret, str) and len(secret) >= 32 and isinstance(api_key, str) and len(api_key) >= 8):
-            raise ValueError
+        return {"secret": _values(kept["secret"], 32), "api_key": _values(kept["api_key"], 8)}
     except (ValueError, KeyError, TypeError, RecursionError):
         text = "is damaged; remove it, and the next start makes a new secret and a new API key"
         raise SettingsError([f"{path}: {text}"]) from None
-    return secret, api_key
+
+
+def _values(kept: object, least: int) -> tuple[str, ...]:
+    """One value or several, each of at least so many characters. Raises ``ValueError``."""
+    values = [kept] if isinstance(kept, str) else kept
+    if not isinstance(values, list) or not values:
+        raise ValueError
+    if not all(isinstance(value, str) and len(value) >= least for value in values):
+        raise ValueError
+    return tuple(values)

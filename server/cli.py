@@ -1,4 +1,4 @@
-"""The command line: ``voice-server serve | talk | token | setup | doctor``."""
+"""The command line: ``voice-server serve | talk | token | key | rotate | setup | doctor``."""
 
 from __future__ import annotations
 
@@ -92,6 +92,51 @@ def token(*, agent: str, metadata: str | None, url: str, api_key: str | None, as
     click.echo(json.dumps(body) if as_json else body["token"])
     if not as_json:
         click.echo(f"for agent {body['agent_id']} at {body['server']}, good for {body['expires_in']} s", err=True)
+
+
+@main.command()
+@click.option("--publishable", "kind", flag_value="publishable", help="A key that a web page may show.")
+@click.option("--signing", "kind", flag_value="signing", help="A secret that signs tokens.")
+@click.option("--org", help="Organisation that the key is of.  [default: the server's only one]")
+def key(*, kind: str | None, org: str | None) -> None:
+    """Make a fresh key and print it: a secret API key, unless an option says otherwise. Nothing is kept."""
+    from config import secrets
+    from config.identity import agent_slug
+
+    if org is not None and (kind == "signing" or not org or org != agent_slug(org)):
+        raise click.BadParameter("a name in lower case, of a key", param_hint="--org")
+    make, setting = {
+        None: (secrets.fresh_api_key, "add it to VOICE_API_KEYS, and keep it from browsers"),
+        "publishable": (
+            secrets.fresh_publishable_key,
+            "add it to VOICE_PUBLISHABLE_KEYS; pages of allowed_origins only",
+        ),
+        "signing": (secrets.fresh_secret, "put it in front of the others in VOICE_SECRET"),
+    }[kind]
+    click.echo(f"{org}:{make()}" if org else make())
+    click.echo(setting, err=True)
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["secret", "api-key"]))
+@config_option
+def rotate(*, what: str, config_file: Path | None) -> None:
+    """Replace what the server made at its first start, from its next start on.
+
+    The one before stays good beside the new one; a second rotation ends it.
+    """
+    from config import secrets
+
+    settings = load(config_file)
+    if settings.secret if what == "secret" else settings.api_keys:
+        fail("It is you who set it: put the result of `voice-server key` in front of the others there", 2)
+    try:
+        fresh = secrets.rotate(settings.data_dir, "secret" if what == "secret" else "api_key")
+    except SettingsError as error:
+        fail(str(error), 2)
+    if what == "api-key":
+        click.echo(fresh)
+    click.echo("Restart the server to take it up.", err=True)
 
 
 @main.command()

@@ -13,7 +13,14 @@ import pytest
 from pydantic import SecretStr
 
 from config.problem import SettingsError
-from config.secrets import FILE_NAME, load_secrets
+from config.secrets import (
+    FILE_NAME,
+    fresh_api_key,
+    fresh_publishable_key,
+    fresh_secret,
+    load_secrets,
+    rotate,
+)
 from config.settings import Settings
 
 SECRET = (SecretStr("s" * 32), SecretStr("t" * 32))
@@ -100,6 +107,52 @@ def test_processes_that_race_agree(data_dir: Path) -> None:
     assert [answer[2] for answer in answers].count("True") == 1
 
 
+def test_a_rotation_puts_a_fresh_value_in_front_of_the_last_one(data_dir: Path) -> None:
+    settings = Settings(data_dir=data_dir)
+    first = load_secrets(settings)
+    fresh = rotate(data_dir, "secret")
+    second = load_secrets(settings)
+    assert second.signing == (fresh, first.signing[0])
+    assert (second.api_keys, second.created) == (first.api_keys, False)
+    key = rotate(data_dir, "api_key")
+    assert load_secrets(settings).api_keys == (key, first.api_keys[0])
+    last = rotate(data_dir, "secret")
+    assert load_secrets(settings).signing == (last, fresh)  # the first one is gone
+    assert len({first.signing[0], fresh, last}) == 3
+    assert mode(data_dir / FILE_NAME) == 0o600
+    assert [file.name for file in data_dir.iterdir()] == [FILE_NAME]
+
+
+def test_rotations_that_race_lose_nothing(data_dir: Path) -> None:
+    load_secrets(Settings(data_dir=data_dir))
+    with ThreadPoolExecutor(8) as pool:
+        fresh = list(pool.map(lambda _: rotate(data_dir, "secret"), range(16)))
+    assert set(load_secrets(Settings(data_dir=data_dir)).signing) <= set(fresh)
+
+
+def test_there_is_nothing_to_rotate_before_the_first_start(data_dir: Path) -> None:
+    with pytest.raises(SettingsError, match="is not there yet"):
+        rotate(data_dir, "secret")
+    assert not (data_dir / FILE_NAME).exists()
+
+
+def test_a_file_with_single_values_is_read(data_dir: Path) -> None:
+    data_dir.mkdir(parents=True)
+    (data_dir / FILE_NAME).write_text(json.dumps({"secret": "s" * 40, "api_key": "pk_12345678"}))
+    found = load_secrets(Settings(data_dir=data_dir))
+    assert (found.signing, found.api_keys) == (("s" * 40,), ("pk_12345678",))
+
+
+def test_fresh_keys_are_what_the_settings_expect() -> None:
+    settings = Settings(
+        api_keys=(SecretStr(fresh_api_key()),),
+        publishable_keys=(SecretStr(f"acme:{fresh_publishable_key()}"),),
+        secret=(SecretStr(fresh_secret()),),
+    )
+    assert settings.publishable_keys[0].get_secret_value().startswith("acme:pk_publishable_")
+    assert fresh_api_key() != fresh_api_key()
+
+
 def test_a_file_that_others_can_read_is_closed(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = load_secrets(Settings(data_dir=data_dir))
     (data_dir / FILE_NAME).chmod(0o644)
@@ -138,6 +191,9 @@ def test_a_folder_that_all_share_is_refused(data_dir: Path) -> None:
         json.dumps({"secret": "s" * 40}),
         json.dumps({"secret": "s" * 40, "api_key": ""}),
         json.dumps({"secret": 5, "api_key": 5}),
+        json.dumps({"secret": [], "api_key": ["pk_12345678"]}),
+        json.dumps({"secret": ["s" * 40, "short"], "api_key": ["pk_12345678"]}),
+        json.dumps({"secret": {"s" * 40: 1}, "api_key": ["pk_12345678"]}),
         "[" * 4000,
         "\xff" * 5000,
     ],

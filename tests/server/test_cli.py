@@ -11,12 +11,16 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from config.secrets import load_secrets
+from config.settings import Settings
 from server.cli import main
 from server.peer import Peer, PeerError
 from tests.live import LiveServer
@@ -50,7 +54,7 @@ def ended(server: LiveServer, seconds: float = SECONDS) -> int:
 def test_help_names_every_command() -> None:
     got = CliRunner().invoke(main, ["--help"])
     assert got.exit_code == 0
-    for command in ("serve", "talk", "token", "setup", "doctor"):
+    for command in ("serve", "talk", "token", "key", "rotate", "setup", "doctor"):
         assert command in got.output
         assert CliRunner().invoke(main, [command, "--help"]).exit_code == 0
 
@@ -243,6 +247,52 @@ def test_token_mints_with_the_kept_key(tmp_path: Path) -> None:
     got = runner.invoke(main, [*command, "demo"])
     assert got.exit_code == 1
     assert "does not answer" in got.stderr
+
+
+def test_key_makes_keys_that_the_server_takes(tmp_path: Path) -> None:
+    runner = CliRunner()
+    made = {kind: runner.invoke(main, ["key", *kind]) for kind in ((), ("--publishable",), ("--signing",))}
+    assert all(got.exit_code == 0 for got in made.values())
+    api_key, publishable, signing = (got.stdout.strip() for got in made.values())
+    assert publishable.startswith("pk_publishable_")
+    assert "VOICE_PUBLISHABLE_KEYS" in made["--publishable",].stderr
+    assert "VOICE_SECRET" in made["--signing",].stderr
+    assert runner.invoke(main, ["key", "--publishable", "--org", "acme"]).stdout.startswith("acme:pk_publishable_")
+    assert runner.invoke(main, ["key", "--org", "My Org"]).exit_code == 2
+    assert runner.invoke(main, ["key", "--signing", "--org", "acme"]).exit_code == 2
+    environment = {
+        "VOICE_API_KEYS": api_key,
+        "VOICE_PUBLISHABLE_KEYS": publishable,
+        "VOICE_SECRET": f"{signing},{'s' * 40}",
+    }
+    with LiveServer(tmp_path, "--log-level", "debug", environment=environment) as server:
+        address = f"{server.url}/webrtc/token?agent_id=demo&api_key={publishable}"
+        origin = {"Origin": "http://localhost:3000"}
+        with urllib.request.urlopen(urllib.request.Request(address, headers=origin), timeout=30) as response:
+            assert json.load(response)["token"].startswith("wrtc_")
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(address, timeout=30)
+        assert runner.invoke(main, ["token", "--agent", "demo", "--url", server.url, "--api-key", api_key]).stdout
+        server.stop()
+        log = server.log.read_text()
+    assert "GET /webrtc/token 200" in log
+    for hidden in (api_key, publishable, signing):
+        assert hidden not in log
+
+
+def test_rotate_replaces_what_was_made_at_the_first_start(tmp_path: Path) -> None:
+    runner = CliRunner(env={"VOICE_DATA_DIR": str(tmp_path / "data")})
+    got = runner.invoke(main, ["rotate", "secret"])
+    assert (got.exit_code, "is not there yet" in got.stderr) == (2, True)
+    first = load_secrets(Settings(data_dir=tmp_path / "data"))
+    got = runner.invoke(main, ["rotate", "secret"])
+    assert (got.exit_code, got.stdout) == (0, "")  # nobody needs to see it
+    got = runner.invoke(main, ["rotate", "api-key"])
+    second = load_secrets(Settings(data_dir=tmp_path / "data"))
+    assert second.api_keys == (got.stdout.strip(), first.api_keys[0])
+    assert second.signing[1] == first.signing[0]
+    got = CliRunner(env={"VOICE_SECRET": "s" * 40}).invoke(main, ["rotate", "secret"])
+    assert (got.exit_code, got.stdout) == (2, "")
 
 
 def findings(got: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
