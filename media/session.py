@@ -29,11 +29,15 @@ logger = logging.getLogger(__name__)
 CONNECT_LIMIT = 30.0
 """An answer that nobody follows up is forgotten after this time, s."""
 
-GONE_TALKING = 5.0
-"""Silence on the wire that means the browser is gone, once RTP was flowing, s. DTX packets and consent checks count."""
+GONE_TALKING = 6.5
+"""Silence on the wire that means the browser is gone, once RTP was flowing, s. DTX packets and consent checks count.
+
+Behind a router that gave the call a new port nothing counts until the next consent check, up to 6 s later (RFC 7675
+section 5.1), and the call should live to see it.
+"""
 
 GONE_IDLE = 15.0
-"""The same for a browser that never sent RTP: its consent checks may be more than 5 s apart."""
+"""The same for a browser that never sent RTP: one of its consent checks may be lost."""
 
 REPORT_INTERVAL = 1.0
 """Between two RTCP reports, s. Browsers add FEC only when they are told of loss."""

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from media.session import GONE_TALKING
 from tests.browser.browsers import ChromiumTab, chromium, firefox
 from tests.browser.tab import Tab
 from tests.live import LiveServer
@@ -27,8 +28,8 @@ OTHER = "en-06.flac"
 LEAVE_SECONDS = 3.0
 """A closed page says good-bye."""
 
-VANISH_SECONDS = 5.0 + 4.0
-"""A killed browser does not: 5 s of silence, and slack for a loaded machine."""
+VANISH_SECONDS = GONE_TALKING + 4.0
+"""A killed browser does not; with slack for a loaded machine."""
 
 
 @pytest.fixture(scope="module")
