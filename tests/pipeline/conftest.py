@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from pipeline.stt.moonshine import Moonshine
+from pipeline.stt.whisper import Whisper
 from pipeline.tts.hibari import Hibari
+from pipeline.tts.pico import Pico
 
 # Else pytest-asyncio asks for the current loop before there is one, and the one that Python makes is never closed.
 asyncio.set_event_loop(None)
@@ -25,6 +27,22 @@ async def hibari() -> AsyncIterator[Hibari]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def moonshine() -> AsyncIterator[Moonshine]:
     engine = Moonshine()
+    await engine.start()
+    yield engine
+    await engine.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pico() -> AsyncIterator[Pico]:
+    engine = Pico()
+    await engine.start()
+    yield engine
+    await engine.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whisper() -> AsyncIterator[Whisper]:
+    engine = Whisper()
     await engine.start()
     yield engine
     await engine.aclose()

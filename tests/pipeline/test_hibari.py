@@ -13,7 +13,8 @@ from media.audio import OUTPUT_RATE, Pcm
 from pipeline.engine import EngineError
 from pipeline.stt.moonshine import Moonshine
 from pipeline.tts import SpeechChunk
-from pipeline.tts.hibari import SENTENCE_PAUSE, Hibari
+from pipeline.tts.hibari import Hibari
+from pipeline.tts.phrasing import SENTENCE_PAUSE
 from tests.voices import as_heard
 from tests.words import word_error_rate
 

@@ -1,4 +1,4 @@
-"""How hibari cuts text into what is spoken at once."""
+"""How text is cut into what is spoken at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.tts.hibari import CLAUSE_PAUSE, LONGEST, SENTENCE_PAUSE, WORD_PAUSE, pause_after, split
+from pipeline.tts.phrasing import CLAUSE_PAUSE, LONGEST, SENTENCE_PAUSE, WORD_PAUSE, pause_after, split
 
 WORDS = st.text(st.sampled_from("abI5 .,;!?…\"'”)(—\n🎉"), max_size=600)
 
