@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
+from config.agents import load_agents
 from config.problem import SettingsError
 from config.settings import SettingRow, Settings
 from media import address, opus
 from pipeline import models
 from pipeline.engine import TABLE, Engines
-from tokens.errors import LedgerUnavailable
-from tokens.ledger import RedisLedger
+from server.lifecycle import origin_problems
+from server.tls import Certificate
+from tokens.token import LEEWAY_SECONDS
+
+REDIS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +64,11 @@ async def examine(config_file: Path | None) -> Examination:
         *_models(settings),
         _addresses(settings),
         *_ports(settings),
+        _turn(settings),
+        _tls(settings),
+        _origins(settings),
+        *(await _redis(settings.redis_url.get_secret_value()) if settings.redis_url else [_clock()]),
     ]
-    if settings.redis_url:
-        findings.append(await _redis(settings.redis_url.get_secret_value()))
     return Examination(findings, settings.describe())
 
 
@@ -130,10 +141,20 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 
 def _addresses(settings: Settings) -> Finding:
-    found = [*settings.public_ip, *(settings.udp_addresses or address.local_addresses())]
-    if found:
-        return Finding("network", ok=True, text=f"media is announced on {', '.join(found)}")
-    return Finding("network", ok=False, text="no address to announce", fix="set VOICE_UDP_ADDRESSES or VOICE_PUBLIC_IP")
+    found = list(dict.fromkeys([*settings.public_ip, *(settings.udp_addresses or address.local_addresses())]))
+    if not found:
+        return Finding(
+            "network", ok=False, text="no address to announce", fix="set VOICE_UDP_ADDRESSES or VOICE_PUBLIC_IP"
+        )
+    text = f"media is announced on {', '.join(found)}"
+    if settings.loopback:
+        return Finding("network", ok=True, text=text)
+    if all(ip_address(each).is_loopback for each in found):
+        fix = "set VOICE_PUBLIC_IP to the address under which other machines reach this one"
+        return Finding("network", ok=False, text=f"{text}, which only this machine reaches", fix=fix)
+    if not any(ip_address(each).is_global for each in found):
+        text += "; callers from elsewhere than these networks need VOICE_PUBLIC_IP or TURN"
+    return Finding("network", ok=True, text=text)
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
@@ -155,12 +176,81 @@ def _port(name: str, host: str, port: int, kind: socket.SocketKind, flag: str) -
     return Finding(name, ok=True, text=f"{port} is free" if port else "a free one is taken")
 
 
-async def _redis(url: str) -> Finding:
-    ledger = RedisLedger(url)
+def _turn(settings: Settings) -> Finding:
+    """That a ``turn:`` address has a secret is checked with the settings."""
+    relays = [url for url in settings.turn_urls if url.lower().startswith("turn")]
+    if not relays:
+        return Finding("TURN", ok=True, text="none: callers whose network lets no UDP through get no sound")
+    return Finding("TURN", ok=True, text=f"{', '.join(relays)}, with credentials for {settings.turn_ttl} s")
+
+
+def _tls(settings: Settings) -> Finding:
+    if settings.tls_cert is None or settings.tls_key is None:
+        text = "none here: browsers give pages a microphone on localhost, or behind a proxy that speaks HTTPS"
+        return Finding("TLS", ok=True, text=text)
     try:
-        await ledger.read("doctor")
-    except LedgerUnavailable:
-        return Finding("Redis", ok=False, text="does not answer", fix="start it, or correct VOICE_REDIS_URL")
+        certificate = Certificate(settings.tls_cert, settings.tls_key)
+    except SettingsError as error:
+        return Finding("TLS", ok=False, text=str(error), fix="correct the file, or name another")
+    text = f"from {certificate.begins:%Y-%m-%d} to {certificate.ends:%Y-%m-%d}, for {', '.join(certificate.names)}"
+    if not certificate.current:
+        return Finding(
+            "TLS", ok=False, text=f"the certificate is not good now: {text}", fix="renew it; check the clock"
+        )
+    return Finding("TLS", ok=True, text=text)
+
+
+def _origins(settings: Settings) -> Finding:
+    agents = load_agents(settings)
+    problems = origin_problems(agents)
+    if not settings.allow_any_origin:
+        problems += [
+            f'agents.{agent.id}.allowed_origins: "*" counts only with VOICE_ALLOW_ANY_ORIGIN'
+            for agent in agents
+            if "*" in agent.allowed_origins
+        ]
+    if problems:
+        return Finding("allowed origins", ok=False, text="; ".join(problems), fix="correct the patterns")
+    count = sum(bool(agent.allowed_origins) for agent in agents)
+    return Finding(
+        "allowed origins", ok=True, text=f"{count} of {len(agents)} agents talk with pages without a secret key"
+    )
+
+
+def _clock() -> Finding:
+    """Software from the future tells a clock that was never set."""
+    if time.time() < Path(__file__).stat().st_mtime:
+        return Finding("clock", ok=False, text=f"says {_now()}, which is past", fix="set it, and keep it with NTP")
+    return Finding("clock", ok=True, text=f"says {_now()}")
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+async def _redis(url: str) -> list[Finding]:
+    """What tokens need of Redis: an answer, the command that spends them, and a clock like ours."""
+    redis = Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
+    try:
+        await redis.getdel("voice:token:doctor")
+        before = time.time()
+        seconds, microseconds = await redis.time()
+        after = time.time()
+    except AuthenticationError as error:
+        fix = "correct the user and the password in VOICE_REDIS_URL"
+        return [Finding("Redis", ok=False, text=f"refuses: {error}", fix=fix)]
+    except ResponseError as error:
+        fix = "use Redis 6.2 or newer, with a user who may run GETDEL, TIME and EVALSHA"
+        return [Finding("Redis", ok=False, text=f"refuses: {error}", fix=fix)]
+    except (RedisError, OSError, ValueError):
+        return [Finding("Redis", ok=False, text="does not answer", fix="start it, or correct VOICE_REDIS_URL")]
     finally:
-        await ledger.aclose()
-    return Finding("Redis", ok=True, text="answers")
+        await redis.aclose()
+    apart = abs(seconds + microseconds / 1e6 - (before + after) / 2)
+    text = f"says {_now()}, {apart:.1f} s apart from that of Redis"
+    # Tokens of one server are used at another: half of what they forgive is left to the other one.
+    ok = apart - (after - before) / 2 <= LEEWAY_SECONDS / 2
+    return [
+        Finding("Redis", ok=True, text="answers"),
+        Finding("clock", ok=ok, text=text, fix="" if ok else "keep the clocks of all machines with NTP"),
+    ]

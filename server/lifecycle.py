@@ -67,7 +67,8 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     """
     secrets = load_secrets(settings)
     agents = load_agents(settings)
-    _check_origins(agents)
+    if problems := origin_problems(agents):
+        raise SettingsError(problems)
     certificate = _certificate(settings)
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     async with AsyncExitStack() as stack:
@@ -131,7 +132,7 @@ def public_base(settings: Settings, port: int) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _check_origins(agents: Iterable[AgentConfig]) -> None:
+def origin_problems(agents: Iterable[AgentConfig]) -> list[str]:
     """A pattern that could never match is a mistake of the operator, who should not find out from a visitor."""
     problems = []
     for agent in agents:
@@ -140,8 +141,7 @@ def _check_origins(agents: Iterable[AgentConfig]) -> None:
                 check_pattern(pattern)
             except ValueError as error:
                 problems.append(f"agents.{agent.id}.allowed_origins = {pattern!r}: {error}")
-    if problems:
-        raise SettingsError(problems)
+    return problems
 
 
 def _certificate(settings: Settings) -> Certificate | None:

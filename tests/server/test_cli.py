@@ -305,7 +305,20 @@ def test_doctor_looks_at_everything(tmp_path: Path, redis_url: str) -> None:
     report = json.loads(got.stdout)
     assert got.returncode == (0 if report["ok"] else 1)
     found = findings(got)
-    for name in ("settings", "data folder", "libopus", "stt", "llm", "tts", "network", "HTTP port", "Redis"):
+    for name in (
+        "settings",
+        "data folder",
+        "libopus",
+        "stt",
+        "llm",
+        "tts",
+        "network",
+        "HTTP port",
+        "TURN",
+        "TLS",
+        "allowed origins",
+        "Redis",
+    ):
         assert found[name]["ok"], found[name]
     port = next(row for row in report["settings"] if row["name"] == "port")
     assert port == {"name": "port", "value": "0", "source": "environment"}
