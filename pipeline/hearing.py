@@ -64,6 +64,11 @@ class Turn:
     def text(self) -> str:
         return " ".join(filter(None, (*self.texts, self.partial, *self.typed)))
 
+    def reopen(self) -> None:
+        """The user goes on."""
+        self.open = self.continued = True
+        self.message_id = uuid.uuid4().hex
+
 
 class Interlocutor(Protocol):
     """The bot's side of the call, as hearing sees it."""
@@ -137,17 +142,23 @@ class Hearing:
         self._muted = False
 
     def type(self, text: str) -> None:
-        """The user typed: a turn of its own, or the end of the one in progress."""
+        """The user typed: a turn of its own, or the end of the one that is in progress or not answered yet."""
         self._bot.on_user_active()
         if self._turn and (self.speaking or self.transcribing):
             self._turn.typed.append(text)
             self._apply(self._detector.release())
             return
         self._apply(self._detector.release())
-        if self._bot.bot_state().busy:
-            self._bot.on_interruption(continued=False)
-        now = self._loop.time()
-        self._turn = Turn(self._detector.next_turn(), silent_since=now, decided=now, final=now)
+        bot = self._bot.bot_state()
+        if bot.busy and bot.answering and not bot.audible and not bot.played_ms and self._turn:
+            # Nothing of the answer was seen, so clients show this text in place of the one that waits for it.
+            self._bot.on_interruption(continued=True)
+            self._turn.reopen()
+        else:
+            if bot.busy:
+                self._bot.on_interruption(continued=False)
+            self._turn = Turn(self._detector.next_turn())
+        self._turn.silent_since = self._turn.decided = self._loop.time()
         self._turn.typed.append(text)
         self._commit(self._turn)
 
@@ -235,8 +246,7 @@ class Hearing:
             self._bot.on_user_active()
             return
         else:
-            turn.open = turn.continued = True
-            turn.message_id = uuid.uuid4().hex
+            turn.reopen()
         turn.began = self._when(start.began)
         began = self._wall_clock(turn.began)
         self._publish(SpeechStarted(turn_id=turn.id, confidence=start.confidence, timestamp=began))

@@ -56,6 +56,31 @@ def test_text_typed_while_speaking_joins_what_was_said() -> None:
     assert [event.text for event in stage.log.all("user.message")] == ["my number is 12345"]
 
 
+@pytest.mark.parametrize("spoken", [True, False])
+def test_text_typed_before_anything_was_answered_joins_the_question(spoken: bool) -> None:
+    """Published clients replace the last text of the user until the bot has said a word. Protocol 4.4, rule 3."""
+
+    async def dialogue(stage: Stage) -> None:
+        await stage.greeted()
+        if spoken:
+            stage.person.say("how are you")
+        else:
+            stage.call.on_message('{"action":"inject_text","text":"how are you"}')
+        await stage.event("turn.end")
+        stage.call.on_message('{"action":"inject_text","text":"and who"}')
+        await stage.event("bot.finished", 2)
+        stage.call.on_message('{"action":"inject_text","text":"thanks"}')
+        await stage.event("bot.finished", 3)
+
+    stage = play("Fine.", "You are welcome.")(dialogue)
+    first, joined, last = stage.log.all("user.message")
+    assert [first.text, joined.text, last.text] == ["how are you", "how are you and who", "thanks"]
+    assert first.turn_id == joined.turn_id < last.turn_id
+    assert len({first.message_id, joined.message_id, last.message_id}) == 3
+    assert stage.log.all("bot.interrupted") == []
+    assert [text for role, text in stage.history() if role == "user"] == ["how are you and who", "thanks"]
+
+
 def test_mute_finishes_the_turn_and_hears_nothing_more() -> None:
     async def dialogue(stage: Stage) -> None:
         stage.person.say("one two three four five six")
