@@ -84,7 +84,12 @@
   };
   let last = { energy: 0, seconds: 0 };
   const listen = async () => {
-    for (const report of (await connection.getStats()).values()) {
+    const heard = connection;
+    // Firefox refuses to count for a connection that was closed, also when it was closed meanwhile.
+    const reports = await heard.getStats().catch((error) => {
+      if (heard.signalingState !== "closed") throw error;
+    });
+    for (const report of reports?.values() ?? []) {
       if (report.type !== "inbound-rtp" || report.kind !== "audio") continue;
       const { totalAudioEnergy: energy = 0, totalSamplesDuration: seconds = 0 } = report;
       if (seconds === last.seconds) continue;
@@ -93,5 +98,5 @@
       last = { energy, seconds };
     }
   };
-  setInterval(() => connection && test.samples.length < 50000 && listen(), SAMPLE_MS);
+  setInterval(() => connection && connection.signalingState !== "closed" && test.samples.length < 50000 && listen(), SAMPLE_MS);
 })();

@@ -159,7 +159,8 @@ class Tab(ABC):
 
     async def assert_untroubled(self) -> None:
         """No script error and nothing refused by the page's policy."""
-        assert await self.evaluate("voiceTest.troubles") == []
+        troubles = await self.evaluate("voiceTest.troubles")
+        assert troubles == [], troubles
 
     async def describe(self) -> str:
         facts = {
