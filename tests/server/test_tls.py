@@ -10,6 +10,8 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -197,9 +199,14 @@ async def test_a_renewed_certificate_is_taken_up(files: Files, tmp_path: Path) -
     certificate = Certificate(files.cert, files.key)
     async with secured(certificate) as listener:
         _, before = await handshake(listener.port, trusting(files))
+        reader, writer = await asyncio.open_connection("localhost", listener.port, ssl=trusting(files))
         certificates.make(tmp_path, days=300, name="two")
         certificate.reload()
         _, after = await handshake(listener.port, trusting(files))
+        writer.write(b"GET /base HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")  # what was open goes on
+        writer.close()
+        await writer.wait_closed()
     assert before["subject"] != after["subject"] == ((("commonName", "two"),),)
     assert certificate.ends.timestamp() == ssl.cert_time_to_seconds(after["notAfter"])
 
@@ -282,6 +289,10 @@ def test_serve_speaks_https_and_renews_at_sighup(files: Files, tmp_path: Path) -
         return body
 
     with LiveServer(tmp_path, *flags) as server:
+        command = [sys.executable, "-m", "server", "token", "--agent", "demo", "--url", server.url]
+        trust = {**os.environ, "VOICE_DATA_DIR": str(tmp_path / "data"), "SSL_CERT_FILE": str(files.cert)}
+        token = subprocess.run(command, env=trust, capture_output=True, text=True, timeout=60, check=True)
+        assert token.stdout.startswith("wrtc_")
         assert re.fullmatch(r"https://localhost:\d+", server.url)
         assert "version" in get(server, "/health")
         minted = get(server, "/webrtc/token?agent_id=demo", Origin=server.url)
