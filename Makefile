@@ -9,7 +9,7 @@ SOURCES := config media pipeline server tokens tests bench
 
 help:
 	@echo "make run     set up everything and serve the playground at http://localhost:8080"
-	@echo "make test    set up everything (browsers included) and run the whole suite"
+	@echo "make test    set up everything (browsers and network tools included) and run the whole suite"
 	@echo "make check   format, lint, types, import rules"
 	@echo "make bench   benchmarks, figures as JSON lines"
 	@echo "make setup   only install: virtual environment and local models"
@@ -22,7 +22,7 @@ run: setup
 	@$(BIN)/voice-server serve
 
 test: $(VENV)/.dev
-	@scripts/browsers
+	@scripts/test-packages
 	@$(BIN)/voice-server setup
 	$(BIN)/python -m pytest
 

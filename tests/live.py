@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,13 +19,19 @@ STOP_SECONDS = 30.0
 
 
 class LiveServer:
-    """``voice-server serve`` on free ports, with a data folder of its own. A context manager."""
+    """``voice-server serve`` on free ports, with a data folder of its own. A context manager.
 
-    def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    ``enter``: what to write before the command so that it runs somewhere else.
+    """
+
+    def __init__(
+        self, folder: Path, *arguments: str, environment: dict[str, str] | None = None, enter: Sequence[str] = ()
+    ) -> None:
         self.log = folder / "server.log"
         self.url = ""
         self._out = folder / "server.out"
         self._command = [
+            *enter,
             sys.executable,
             "-m",
             "server",
