@@ -14,7 +14,7 @@ from typing import Any
 
 VOICE_PROVIDERS = frozenset(
     {"cartesia", "deepgram", "elevenlabs", "espeak", "google", "hibari"}
-    | {"nanotts", "openai", "polly", "rime", "soniox", "xai"}
+    | {"openai", "pico", "polly", "rime", "soniox", "xai"}
 )
 LLM_PROVIDERS = frozenset(
     {"anthropic", "cerebras", "deepseek", "fireworks", "google", "groq", "local", "mistral", "ollama", "openai"}

@@ -46,7 +46,7 @@ FAREWELL_SECONDS = 0.2
 """Between the last event and the end of the line: time for its delivery. Protocol 4.6."""
 
 LOADING_SECONDS = 10.0
-"""How long a call that came before the engines were loaded waits for them. After that it goes on as it can."""
+"""How long a call waits for engines that are not loaded yet. After that it goes on as it can."""
 
 RELEASE_SECONDS = 5.0
 """How long engines may take to let go of a call that is over."""
@@ -100,6 +100,7 @@ class Call:
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._line_closed = False
         self._task: asyncio.Task[None] | None = None
+        self._switching: asyncio.Task[None] | None = None
         self._line: Line
         self._chosen: CallEngines
         self._speaking: Speaking
@@ -116,7 +117,7 @@ class Call:
         self._hearing = Hearing(
             detector=TurnDetector(TurnSettings.of(self._agent.interruption)),
             engine=self._chosen.stt,
-            language=self._agent.language,
+            language=self._chosen.language,
             publish=self._publish,
             interlocutor=self,
             wall_clock=self._wall_clock,
@@ -204,8 +205,10 @@ class Call:
         """Owns every other task of the call."""
         talk = asyncio.create_task(self._talk(), name=f"talk {self.id}")
         reason = await self._over
-        talk.cancel()
-        await asyncio.gather(talk, return_exceptions=True)
+        tasks = [talk, *([self._switching] if self._switching else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         try:
             await self._take_leave(reason)
         finally:  # whatever a subscriber does with the last events
@@ -225,18 +228,14 @@ class Call:
     async def _begin(self) -> None:
         self._started = self._loop.time()
         self._limits = Limits(self._agent.session_limits, self._started)
-        language = base_language(self._agent.language)
+        language = base_language(self._chosen.language)
         self._publish(CallStarted(language=language, metadata=self._metadata))
         engines = {"stt": self._chosen.stt.name, "llm": self._chosen.llm.name, "tts": self._chosen.tts.name}
         self._publish(SessionStarted(agent=self._agent.id, language=language, engines=engines))
         with suppress(TimeoutError):
             async with asyncio.timeout(CHANNEL_SECONDS):
                 await self._channel_open.wait()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOADING_SECONDS):
-                await self._engines.loaded()
-        self._use_engines()
-        self._warn()
+        await self._equip()
         self._hearing.recognition.open()
         self._listening = True
         if greeting := self._greeting():
@@ -301,18 +300,24 @@ class Call:
 
     def _configure(self, changes: Mapping[str, Any]) -> None:
         self._agent, accepted = control.configured(self._agent, changes)
-        self._use_engines()
         self._publish(ConfigUpdated(config=accepted))
-        if "language" in accepted:
-            self._publish(CallUpdated(language=base_language(self._agent.language)))
         if accepted:
-            self._warn()
+            if self._switching:
+                self._switching.cancel()
+            self._switching = asyncio.create_task(self._equip(), name=f"switch {self.id}")
 
-    def _use_engines(self) -> None:
-        """Take what the agent asks for, as far as it is here now."""
+    async def _equip(self) -> None:
+        """Take what the agent asks for, as soon as it is loaded and as far as it can be."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOADING_SECONDS):
+                await self._engines.ready(self._agent)
+        before = base_language(self._chosen.language)
         self._chosen = self._engines.choose(self._agent)
         self._answering.voice = self._voice()
-        self._hearing.recognition.use(self._chosen.stt, self._agent.language)
+        self._hearing.recognition.use(self._chosen.stt, self._chosen.language)
+        if (language := base_language(self._chosen.language)) != before:
+            self._publish(CallUpdated(language=language))
+        self._warn()
 
     def _warn(self) -> None:
         """Tell what the agent asked for and does not get. Protocol 7.2."""
@@ -329,12 +334,13 @@ class Call:
         )
 
     def _greeting(self) -> str:
-        text = self._template().render(self._agent.greeting_for(self._agent.language) or "", self._now())
-        return speakable(text, self._agent.language)
+        language = self._chosen.language
+        text = self._template().render(self._agent.greeting_for(language) or "", self._now())
+        return speakable(text, language)
 
     def _voice(self) -> Voice:
         chosen, speed = self._chosen, self._agent.voice.speed or 1.0
-        return Voice(chosen.tts, chosen.voice, self._agent.language, speed, chosen.apology)
+        return Voice(chosen.tts, chosen.voice, chosen.language, speed, chosen.apology)
 
     def _question(self) -> Question:
         llm = self._agent.llm or LlmConfig()
@@ -342,7 +348,7 @@ class Call:
             model=llm.model,
             temperature=llm.temperature,
             max_tokens=llm.max_tokens,
-            language=self._agent.language,
+            language=self._chosen.language,
             timezone=self._agent.timezone,
         )
         messages = self._conversation.for_model(self._template().system_prompt(self._now()))

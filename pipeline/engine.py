@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from config.identity import base_language
+
 if TYPE_CHECKING:  # worker processes import this module for its error, and need nothing else of it
     from pathlib import Path
 
@@ -35,20 +37,37 @@ class EngineError(Exception):
 TABLE: dict[Kind, dict[str, Callable[[Engines], Any]]] = {
     "stt": {
         "moonshine": lambda _: _new("pipeline.stt.moonshine:Moonshine"),
+        "whisper": lambda _: _new("pipeline.stt.whisper:Whisper"),
     },
     "llm": {
-        "local": lambda own: _new("pipeline.llm.local:Local", own.made("llm", "rules"), own.made("llm", "llamacpp")),
+        "local": lambda own: _new(
+            "pipeline.llm.local:Local", own.made("llm", "rules"), own.made("llm", "llamacpp"), own.model_languages
+        ),
         "rules": lambda _: _new("pipeline.llm.rules:Rules"),
         "llamacpp": lambda own: _new("pipeline.llm.llamacpp:LlamaCpp", own.model_file),
     },
     "tts": {
         "hibari": lambda _: _new("pipeline.tts.hibari:Hibari"),
+        "pico": lambda _: _new("pipeline.tts.pico:Pico"),
     },
 }
-"""Every engine by the name of its provider, the local one of a kind first. A new engine is a file and a line here."""
+"""Every engine by the name of its provider, the better one of a kind first. A new engine is a file and a line here."""
 
-VOICES = {"hibari": frozenset({"heart"})}
-"""Names of voices, for the engines that have few."""
+LANGUAGES = {
+    "moonshine": frozenset({"en"}),
+    "hibari": frozenset({"en"}),
+    "pico": frozenset({"de", "en", "es", "fr", "it"}),
+}
+"""Base languages of the engines that know only some."""
+
+VOICES = {
+    "hibari": {"heart": "en"},
+    "pico": {"en-US": "en", "en-GB": "en", "es-ES": "es", "fr-FR": "fr", "de-DE": "de", "it-IT": "it"},
+}
+"""Names of voices and what they speak, for the engines that have few."""
+
+FALLBACK_LANGUAGE = "en"
+"""Of a call whose own language nobody hears or speaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +77,8 @@ class CallEngines:
     stt: SpeechToText
     llm: LanguageModel
     tts: TextToSpeech
+    language: str
+    """BCP-47 tag: the agent's, or that of the fallback."""
     voice: str
     """Name of a voice that ``tts`` has; empty: its own choice."""
     apology: SpeechChunk
@@ -66,12 +87,16 @@ class CallEngines:
     """What the agent asked for and does not get, one line each for a person."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry:
+    kind: Kind
+    name: str
     engine: Any
     state: Literal["loading", "ready", "failed"] = "loading"
     detail: str = ""
     """Why it failed."""
+    task: asyncio.Task[None] | None = None
+    """Loads it; ``None`` until somebody needs it."""
 
     @property
     def trouble(self) -> str:
@@ -82,7 +107,7 @@ class _Entry:
 class Engines:
     """The engines of a server, each loaded once and shared by all calls.
 
-    There are those that the settings and the declared agents name; who asks for another gets the one of the settings.
+    Those of the settings and of the declared agents are loaded at the start, any other when a call first needs it.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -92,50 +117,58 @@ class Engines:
         apology("en")  # decoded now, not on the loop of running calls
         self.model_file: Path = settings.llm_file or settings.models_dir / SMOLLM2.name
         """GGUF file of the local language model."""
+        self.model_languages: frozenset[str] | None = None if settings.llm_file else frozenset({"en"})
+        """What that model speaks; ``None``: whatever it is asked in."""
         self._voice = settings.default_voice
         self._entries: dict[tuple[Kind, str], _Entry] = {}
         self._warned: set[str] = set()
-        self._loaded = asyncio.Event()
+        self._closed = False
         self._defaults: dict[Kind, str] = {}
         for kind, names in TABLE.items():
             wanted = getattr(settings, kind)
             self._defaults[kind] = wanted if wanted in names else next(iter(names))
             if wanted not in names:
                 self._warn(f"{kind} = {wanted!r}: there is no such engine, {self._defaults[kind]} takes its place")
-            declared = {_wanted(agent, kind) for agent in settings.agents}
-            for name in names:
-                if name == self._defaults[kind] or name in declared:
-                    self.made(kind, name)
-        self.made("llm", "rules")
+        declared = (self._gets(kind, agent) for agent in settings.agents for kind in TABLE)
+        self._first = [*(self._entry(*key) for key in self._defaults.items()), *filter(None, declared)]
 
     async def start(self) -> None:
-        """Load every engine, all at once. Never raises: what fails is told by ``status`` and by whoever needs it."""
-        await asyncio.gather(*(self._load(kind, name) for kind, name in self._entries))
-        self._loaded.set()
+        """Load what is surely needed, all at once. Never raises: what fails is told by ``status`` and ``choose``."""
+        await asyncio.wait({self._loading(entry) for entry in self._first})
 
-    async def loaded(self) -> None:
-        """Until ``start`` has done what it can."""
-        await self._loaded.wait()
+    async def ready(self, agent: AgentConfig) -> None:
+        """Load what this agent gets, unless it is there. Never raises; ``choose`` tells what came of it."""
+        while not self._closed:
+            entries = filter(None, (self._gets(kind, agent) for kind in TABLE))
+            loading = {self._loading(entry) for entry in entries if entry.state == "loading"}
+            if not loading:
+                return
+            await asyncio.wait(loading)
 
     async def aclose(self) -> None:
         """Release them all."""
+        self._closed = True
+        tasks = [entry.task for entry in self._entries.values() if entry.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(entry.engine.aclose() for entry in self._entries.values()))
 
     def choose(self, agent: AgentConfig) -> CallEngines:
-        """The engines that this agent asks for, as far as they are here."""
+        """The engines that this agent asks for, as far as they are here. They may be loading; see ``ready``."""
         from pipeline.apology import apology
 
         warnings: list[str] = []
-        picked = {kind: self._pick(kind, _wanted(agent, kind), warnings) for kind in TABLE}
-        voice = agent.voice.voice_id or self._voice
-        known = VOICES.get(picked["tts"].name)
-        if known is not None and voice not in known:
-            if agent.voice.voice_id:
-                warnings.append(f"{picked['tts'].name} has no voice {voice!r:.60}; it speaks with its own")
-            voice = ""
+        language = self._language(agent)
+        if language != agent.language:
+            warnings.append(self._unspoken(agent))
+        picked = {kind: self._pick(kind, agent, language, warnings) for kind in TABLE}
+        voice = self._voice_of(picked["tts"].name, agent, language, warnings)
         for warning in warnings:
             self._warn(warning)
-        return CallEngines(**picked, voice=voice, apology=apology(agent.language), warnings=tuple(warnings))
+        return CallEngines(
+            **picked, language=language, voice=voice, apology=apology(language), warnings=tuple(warnings)
+        )
 
     def status(self) -> dict[str, dict[str, str]]:
         """For each kind the engine of the settings: ``{"name", "state", "detail"}``.
@@ -150,36 +183,89 @@ class Engines:
 
     def made(self, kind: Kind, name: str) -> Any:
         """The engine of this name, made when it is not there yet. Raises ``KeyError`` when there is no such."""
+        return self._entry(kind, name).engine
+
+    def _entry(self, kind: Kind, name: str) -> _Entry:
         if (kind, name) not in self._entries:
             engine = TABLE[kind][name](self)  # which may make others that it consists of
-            self._entries[kind, name] = _Entry(engine)
-        return self._entries[kind, name].engine
+            self._entries[kind, name] = _Entry(kind, name, engine)
+        return self._entries[kind, name]
 
-    async def _load(self, kind: Kind, name: str) -> None:
-        entry = self._entries[kind, name]
+    def _loading(self, entry: _Entry) -> asyncio.Task[None]:
+        entry.task = entry.task or asyncio.create_task(self._load(entry), name=f"loading {entry.name}")
+        return entry.task
+
+    async def _load(self, entry: _Entry) -> None:
         try:
             await entry.engine.start()
             entry.state = "ready"
-            logger.info("%s: %s is ready", LABELS[kind], name)
+            logger.info("%s: %s is ready", LABELS[entry.kind], entry.name)
         except EngineError as error:
             entry.state, entry.detail = "failed", str(error)
-            logger.warning("%s: %s", LABELS[kind], error)
+            logger.warning("%s: %s", LABELS[entry.kind], error)
+        except Exception:
+            entry.state, entry.detail = "failed", f"{entry.name} could not start"
+            logger.exception("%s: %s", LABELS[entry.kind], entry.detail)
 
-    def _pick(self, kind: Kind, wanted: str | None, warnings: list[str]) -> Any:
-        """The engine that is wanted, else the one of the settings, else the rules, which cannot fail."""
-        default = self._defaults[kind]
-        names = [wanted or default, default, *(["rules"] if kind == "llm" else [])]
-        for name in names:
-            entry = self._entries.get((kind, name))
-            if entry and entry.state != "failed":
-                if name != names[0]:
-                    first = self._entries.get((kind, names[0]))
-                    reason = first.detail if first else f"there is no {LABELS[kind]} engine {names[0]!r:.60} here"
-                    warnings.append(f"{reason}; {name} takes its place")
-                if entry.trouble:
-                    warnings.append(entry.trouble)
-                return entry.engine
-        return Unavailable(default, self._entries[kind, default].detail)
+    def _candidates(self, kind: Kind, agent: AgentConfig, language: str) -> list[str]:
+        """Who could do it, best first: what the agent names, what the settings name, then any other.
+
+        A language model is nobody's business but theirs; after them come only the rules, which cannot fail.
+        """
+        others = ["rules"] if kind == "llm" else list(TABLE[kind])
+        names = dict.fromkeys([_wanted(agent, kind), self._defaults[kind], *others])
+        return [name for name in names if name in TABLE[kind] and _knows(name, language)]
+
+    def _able(self, kind: Kind, agent: AgentConfig, language: str) -> _Entry | None:
+        """The first candidate that has not failed."""
+        entries = (self._entry(kind, name) for name in self._candidates(kind, agent, language))
+        return next((entry for entry in entries if entry.state != "failed"), None)
+
+    def _gets(self, kind: Kind, agent: AgentConfig) -> _Entry | None:
+        return self._able(kind, agent, self._language(agent))
+
+    def _language(self, agent: AgentConfig) -> str:
+        """The agent's, if somebody hears it and somebody speaks it."""
+        both = all(self._able(kind, agent, agent.language) for kind in TABLE)
+        return agent.language if both or base_language(agent.language) == FALLBACK_LANGUAGE else FALLBACK_LANGUAGE
+
+    def _unspoken(self, agent: AgentConfig) -> str:
+        """Why a call is not in the language of its agent."""
+        keys = ((kind, name) for kind in TABLE for name in self._candidates(kind, agent, agent.language))
+        reasons = [self._entries[key].detail for key in keys if key in self._entries and self._entries[key].detail]
+        reason = reasons[0] if reasons else f"nobody here hears and speaks {agent.language!r:.40}"
+        return f"{reason}; the call is in English"
+
+    def _pick(self, kind: Kind, agent: AgentConfig, language: str, warnings: list[str]) -> Any:
+        wanted, candidates = _wanted(agent, kind), self._candidates(kind, agent, language)
+        wish = wanted or candidates[0]
+        entry = self._able(kind, agent, language)
+        if entry is None:
+            return Unavailable(candidates[0], self._entries[kind, candidates[0]].detail)
+        if entry.name != wish:
+            if wish not in TABLE[kind]:
+                reason = f"there is no {LABELS[kind]} engine {wish!r:.60} here"
+            elif wish not in candidates:
+                reason = f"{wish} does not know {language!r:.40}"
+            else:
+                reason = self._entries[kind, wish].detail
+            warnings.append(f"{reason}; {entry.name} takes its place")
+        if entry.trouble:
+            warnings.append(entry.trouble)
+        return entry.engine
+
+    def _voice_of(self, engine: str, agent: AgentConfig, language: str, warnings: list[str]) -> str:
+        """The voice that is asked for, by its exact name; empty when the engine may choose."""
+        wish = agent.voice.voice_id or self._voice
+        known = VOICES.get(engine)
+        if known is None:
+            return wish
+        spoken = base_language(language)
+        found = next((name for name, speaks in known.items() if (name.lower(), speaks) == (wish.lower(), spoken)), "")
+        # The name of a voice means nothing to another engine than the one that was asked for.
+        if not found and agent.voice.voice_id and engine == (agent.voice.provider or engine):
+            warnings.append(f"{engine} has no voice {wish!r:.60} for {language!r:.40}; it speaks with its own")
+        return found
 
     def _warn(self, warning: str) -> None:
         """Once for each text, however many calls it concerns."""
@@ -230,3 +316,9 @@ def _wanted(agent: AgentConfig, kind: Kind) -> str | None:
     """The provider that the agent names."""
     part = {"stt": agent.stt, "llm": agent.llm, "tts": agent.voice}[kind]
     return part.provider if part else None
+
+
+def _knows(engine: str, language: str) -> bool:
+    """Whether an engine takes a BCP-47 tag."""
+    known = LANGUAGES.get(engine)
+    return known is None or base_language(language) in known

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from config.identity import base_language
 from pipeline.engine import EngineError
 from pipeline.llm import Delta, GenerateOptions, Message
 from pipeline.llm.llamacpp import LlamaCpp
@@ -18,14 +19,17 @@ logger = logging.getLogger(__name__)
 class Local:
     """A ``LanguageModel`` that always answers: where the model is missing or fails, the rules admit what they cannot.
 
-    Every delta names which of the two wrote it.
+    Every delta names which of the two wrote it. A very small model writes nonsense in most languages: there only the
+    rules answer.
     """
 
     name = "local"
 
-    def __init__(self, rules: Rules, model: LlamaCpp) -> None:
+    def __init__(self, rules: Rules, model: LlamaCpp, languages: Collection[str] | None = None) -> None:
+        """``languages`` are the base tags of those in which the model makes sense; ``None``: all."""
         self._rules = rules
         self._model = model
+        self._languages = languages
         self.trouble = "the model was not loaded yet"
         """Why only the rules answer; empty when the model does too."""
 
@@ -43,7 +47,7 @@ class Local:
     ) -> AsyncGenerator[Delta, None]:
         """See ``LanguageModel``. Raises ``EngineError`` only when the model fails in the middle of an answer."""
         writing = False
-        if not self.trouble and self._rules.answer(messages, options) is None:
+        if not self.trouble and self._speaks(options.language) and self._rules.answer(messages, options) is None:
             try:
                 async with aclosing(self._model.generate(messages, tools, options)) as deltas:
                     async for delta in deltas:
@@ -57,6 +61,9 @@ class Local:
             async with aclosing(self._rules.generate(messages, tools, options)) as deltas:
                 async for delta in deltas:
                     yield delta
+
+    def _speaks(self, language: str) -> bool:
+        return self._languages is None or base_language(language) in self._languages
 
     async def aclose(self) -> None:
         await self._model.aclose()

@@ -34,7 +34,7 @@ class Stage:
         self.llm = ScriptedLlm(*answers)
         self.tts = ScriptedTts()
         apology = spoken(["Sorry,", "that", "failed."])
-        self.engines = CallEngines(stt=self.stt, llm=self.llm, tts=self.tts, voice="", apology=apology)
+        self.engines = CallEngines(stt=self.stt, llm=self.llm, tts=self.tts, language="en", voice="", apology=apology)
         config, problems = AgentConfig.parse("demo", {"llm": "local", "greeting": GREETING} | agent)
         assert not problems
         self.log = Log(asyncio.get_running_loop().time)
@@ -50,14 +50,16 @@ class Stage:
         self.call.attach(self.line)
         self.load_seconds = 0.0
 
-    async def loaded(self) -> None:
-        """``Engines.loaded``."""
+    async def ready(self, agent: AgentConfig) -> None:
+        """``Engines.ready``."""
         await asyncio.sleep(self.load_seconds)
 
     def choose(self, agent: AgentConfig) -> CallEngines:
         """``Engines.choose``: any voice but that of ``other``."""
         warnings = ("no such voice",) if agent.voice.provider == "other" else ()
-        return dataclasses.replace(self.engines, voice=agent.voice.voice_id or "", warnings=warnings)
+        return dataclasses.replace(
+            self.engines, language=agent.language, voice=agent.voice.voice_id or "", warnings=warnings
+        )
 
     async def until(self, condition: Callable[[], bool], seconds: float = 120.0) -> None:
         async with asyncio.timeout(seconds):

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from config.agent import AgentConfig
+from config.identity import base_language
 from config.settings import Settings
 from media.audio import INPUT_RATE, OUTPUT_RATE, Pcm
 from pipeline.apology import FOLDER, apology
-from pipeline.engine import TABLE, CallEngines, EngineError, Engines, Unavailable
+from pipeline.engine import LANGUAGES, TABLE, VOICES, CallEngines, EngineError, Engines, Unavailable
 from pipeline.llm import GenerateOptions, TextDelta
 from pipeline.stt import Transcript
+from pipeline.tts import hibari, pico
 
 
 def agent(**wire: Any) -> AgentConfig:
@@ -59,9 +61,189 @@ def test_what_is_not_here_is_replaced_with_one_warning_each(tmp_path: Path, capl
             "there is no speech recognition engine 'deepgram' here; moonshine takes its place",
             "there is no language model engine 'openai' here; local takes its place",
             "there is no voice engine 'elevenlabs' here; hibari takes its place",
-            "hibari has no voice 'sarah'; it speaks with its own",
         )
-    assert len(caplog.records) == 4
+    assert len(caplog.records) == 3
+
+
+# --- languages
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("en", ("moonshine", "local", "hibari")),
+        ("en-GB", ("moonshine", "local", "hibari")),
+        ("es", ("whisper", "local", "pico")),
+        ("es-MX", ("whisper", "local", "pico")),
+        ("FR", ("whisper", "local", "pico")),
+        ("de", ("whisper", "local", "pico")),
+        ("it", ("whisper", "local", "pico")),
+    ],
+)
+def test_the_language_chooses_the_engines(tmp_path: Path, language: str, expected: tuple[str, str, str]) -> None:
+    chosen = engines(tmp_path).choose(agent(language=language, llm="local"))
+    assert names(chosen) == expected
+    assert chosen.language == language
+    assert chosen.warnings == ()
+    assert apology(language) is chosen.apology
+
+
+@pytest.mark.parametrize("language", ["pt-BR", "multi", "tlh"])
+def test_a_language_that_nobody_speaks_becomes_english_with_a_warning(tmp_path: Path, language: str) -> None:
+    chosen = engines(tmp_path).choose(agent(language=language, llm="local"))
+    assert names(chosen) == ("moonshine", "local", "hibari")
+    assert chosen.language == "en"
+    assert chosen.warnings == (f"nobody here hears and speaks {language!r}; the call is in English",)
+    assert chosen.apology is apology("en")
+
+
+def test_an_agent_that_names_an_engine_for_another_language_gets_one_that_knows_its_own(tmp_path: Path) -> None:
+    chosen = engines(tmp_path).choose(agent(language="es", llm="rules", voice="hibari/heart", stt="moonshine"))
+    assert names(chosen) == ("whisper", "rules", "pico")
+    assert chosen.warnings == (
+        "moonshine does not know 'es'; whisper takes its place",
+        "hibari does not know 'es'; pico takes its place",
+    )
+
+
+@pytest.mark.parametrize(
+    ("wire", "voice", "warned"),
+    [
+        ({"language": "es"}, "", 0),
+        ({"language": "es", "voice": "pico/es-ES"}, "es-ES", 0),
+        ({"language": "es", "voice": "pico"}, "", 0),
+        ({"language": "es", "voice": "pico/fr-FR"}, "", 1),
+        ({"language": "es", "voice": "Sarah"}, "", 1),
+        ({"language": "en", "voice": "pico:en-GB"}, "en-GB", 0),
+        ({"language": "es", "voice": "elevenlabs:EXAVITQu4vr4xnSDxMaL"}, "", 1),
+    ],
+)
+def test_a_voice_speaks_one_language(tmp_path: Path, wire: dict[str, Any], voice: str, warned: int) -> None:
+    chosen = engines(tmp_path).choose(agent(**wire))
+    assert chosen.tts.name == "pico"
+    assert chosen.voice == voice
+    assert len(chosen.warnings) == warned
+
+
+def test_settings_may_prefer_the_engines_of_many_languages(tmp_path: Path) -> None:
+    here = engines(tmp_path, stt="whisper", tts="pico")
+    assert names(here.choose(agent(llm="rules"))) == ("whisper", "rules", "pico")
+
+
+def test_a_small_model_is_not_asked_in_spanish_but_that_of_the_operator_is(tmp_path: Path) -> None:
+    assert engines(tmp_path).model_languages == {"en"}
+    assert engines(tmp_path, llm_file=tmp_path / "big.gguf").model_languages is None
+
+
+def test_the_table_of_voices_says_what_the_engines_have() -> None:
+    assert set(VOICES["pico"]) == set(pico.VOICES)
+    assert {base_language(name) for name in pico.VOICES} == LANGUAGES["pico"] == set(VOICES["pico"].values())
+    assert set(VOICES["hibari"]) == {hibari.VOICE}
+
+
+# --- when they are loaded
+
+
+class Slow:
+    """Engines of any kind that load when they are told to."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.started: list[str] = []
+
+    def make(self, name: str) -> Slow.Engine:
+        return Slow.Engine(self, name)
+
+    class Engine:
+        def __init__(self, slow: Slow, name: str) -> None:
+            self.name, self._slow = name, slow
+
+        async def start(self) -> None:
+            self._slow.started.append(self.name)
+            await self._slow.go.wait()
+            if self.name == "failing":
+                raise EngineError("failing could not start")
+
+        async def aclose(self) -> None: ...
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    """The real table, with engines that load slowly in the place of the real ones."""
+    slow = Slow()
+    for kind, makers in TABLE.items():
+        monkeypatch.setitem(TABLE, kind, {name: lambda _, name=name: slow.make(name) for name in makers})
+    return slow
+
+
+async def test_only_what_is_needed_is_loaded_and_only_once(tmp_path: Path, slow: Slow) -> None:
+    here = engines(tmp_path)
+    starting = asyncio.create_task(here.start())
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(here.ready(agent(language="es", llm="local"))) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    assert sorted(slow.started) == ["hibari", "local", "moonshine", "pico", "whisper"]
+    assert not any(task.done() for task in (starting, *waiting))
+    waiting.pop().cancel()  # a caller who hangs up takes nothing from the others
+    slow.go.set()
+    await asyncio.gather(starting, *waiting)
+    assert {state["state"] for state in here.status().values()} == {"ready"}
+    await here.ready(agent())
+    assert len(slow.started) == 5
+    await here.aclose()
+
+
+async def test_english_alone_loads_nothing_else(tmp_path: Path, slow: Slow) -> None:
+    here = engines(tmp_path, agents=(agent(llm="rules"),))
+    slow.go.set()
+    await here.start()
+    assert sorted(slow.started) == ["hibari", "local", "moonshine", "rules"]
+    await here.aclose()
+
+
+async def test_a_declared_agent_has_its_engines_loaded_at_the_start(tmp_path: Path, slow: Slow) -> None:
+    here = engines(tmp_path, agents=(agent(language="es-ES"),))
+    slow.go.set()
+    await here.start()
+    assert sorted(slow.started) == ["hibari", "local", "moonshine", "pico", "whisper"]
+    await here.aclose()
+
+
+async def test_what_still_loads_at_the_end_is_given_up(tmp_path: Path, slow: Slow) -> None:
+    here = engines(tmp_path)
+    starting = asyncio.create_task(here.start())
+    await asyncio.sleep(0)
+    await here.aclose()
+    await starting
+    await here.ready(agent(language="es"))  # which ends, too
+
+
+async def test_an_engine_that_fails_is_replaced_by_another_of_its_language(
+    tmp_path: Path, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TABLE["tts"], "hibari", lambda _: slow.make("failing"))
+    here = engines(tmp_path)
+    slow.go.set()
+    await here.ready(agent())
+    chosen = here.choose(agent())
+    assert chosen.tts.name == "pico"
+    assert chosen.warnings == ("failing could not start; pico takes its place",)
+    assert "pico" in slow.started
+    await here.aclose()
+
+
+async def test_a_language_whose_voice_fails_becomes_english_and_says_why(
+    tmp_path: Path, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TABLE["tts"], "pico", lambda _: slow.make("failing"))
+    here = engines(tmp_path)
+    slow.go.set()
+    await here.ready(agent(language="es"))
+    chosen = here.choose(agent(language="es"))
+    assert names(chosen) == ("moonshine", "local", "hibari")
+    assert chosen.language == "en"
+    assert chosen.warnings == ("failing could not start; the call is in English",)
+    await here.aclose()
 
 
 def test_what_a_browser_asks_for_cannot_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -111,8 +293,10 @@ class Broken:
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind in TABLE:
-        monkeypatch.setitem(TABLE[kind], "broken", lambda _: Broken())
+    """Nobody else hears or speaks."""
+    for kind, makers in TABLE.items():
+        others = makers if kind == "llm" else {}
+        monkeypatch.setitem(TABLE, kind, others | {"broken": lambda _: Broken()})
 
 
 @pytest.mark.usefixtures("broken")
@@ -122,11 +306,10 @@ async def test_a_failure_is_told_and_never_raised(tmp_path: Path, caplog: pytest
     loading = {"name": "broken", "state": "loading", "detail": ""}
     assert here.status() == dict.fromkeys(("stt", "llm", "tts"), loading)
     await here.start()
-    await here.loaded()
     failed = {"name": "broken", "state": "failed", "detail": "broken could not start: run `make setup`"}
     assert here.status() == dict.fromkeys(("stt", "llm", "tts"), failed)
     assert "speech recognition: broken could not start: run `make setup`" in caplog.text
-    chosen = here.choose(agent(llm="local"))
+    chosen = here.choose(agent())
     assert names(chosen) == ("broken", "rules", "broken")
     with pytest.raises(EngineError, match="make setup"):
         chosen.stt.stream("en")

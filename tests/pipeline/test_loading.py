@@ -67,3 +67,40 @@ def test_engines_are_chosen_again_once_they_are_loaded() -> None:
         await stage.call.wait_ended()
 
     virtual_time.run(dialogue())
+
+
+def test_a_switch_of_language_waits_for_its_engines() -> None:
+    async def dialogue() -> None:
+        stage = Stage("One.", "Uno.")
+        stage.line.start(stage.call, channel_after=0.1)
+        await stage.greeted()
+        stage.load_seconds = 5.0
+        stage.call.on_message('{"action":"configure","language":"es-MX"}')
+        stage.call.on_message('{"action":"inject_text","text":"one"}')
+        await stage.event("bot.finished", 2)
+        assert stage.log.all("call.updated") == []
+        await stage.event("call.updated")
+        assert 4.9 < stage.log.at("call.updated") - stage.log.at("config.updated") < 5.1
+        stage.call.on_message('{"action":"inject_text","text":"dos"}')
+        await stage.event("bot.finished", 3)
+        assert [language for _, language in stage.tts.voices] == ["en", "en", "es-MX"]
+        await stage.hang_up()
+
+    virtual_time.run(dialogue())
+
+
+def test_the_last_of_several_switches_counts() -> None:
+    async def dialogue() -> None:
+        stage = Stage()
+        stage.line.start(stage.call, channel_after=0.1)
+        await stage.greeted()
+        stage.load_seconds = 3.0
+        for language in ("es", "fr", "de"):
+            stage.call.on_message(f'{{"action":"configure","language":"{language}"}}')
+        await stage.event("call.updated")
+        assert [event.language for event in stage.log.all("call.updated")] == ["de"]
+        stage.call.on_message('{"action":"configure","language":"it"}')
+        await stage.hang_up()  # in the middle of the next one
+        assert len(stage.log.all("call.updated")) == 1
+
+    virtual_time.run(dialogue())
