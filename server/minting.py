@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -77,12 +78,18 @@ class Minting:
         """The origin of the page that asks.
 
         A browser sends no ``Origin`` with a GET to the page's own server, as our own page makes it, but says so in a
-        header that no page can set (Fetch Metadata, W3C).
+        header that no page can set (Fetch Metadata, W3C). The host is then the one that the request names: a page
+        whose name was rebound to this server's address must not pass for the public one.
         """
         origin = request.headers.get("Origin")
-        if origin is None and request.headers.get("Sec-Fetch-Site") == "same-origin":
-            return self._base(request)
-        return origin
+        if origin is not None or request.headers.get("Sec-Fetch-Site") != "same-origin":
+            return origin
+        asked = base_url(request, public_url=None, trust_proxy=self._settings.trust_proxy)
+        public = self._settings.public_url
+        if public and urlsplit(public).netloc.lower() == urlsplit(asked).netloc.lower():
+            parts = urlsplit(public)  # whose scheme a proxy in front may have changed
+            return f"{parts.scheme}://{parts.netloc}"
+        return asked
 
     def _base(self, request: web.Request) -> str:
         return base_url(request, public_url=self._settings.public_url, trust_proxy=self._settings.trust_proxy)

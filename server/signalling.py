@@ -91,9 +91,13 @@ class Signalling:
             logger.error("no offer can be answered: %s", error)
             raise ApiError(503, "The server has no network address for media", "NO_NETWORK") from None
         # Nothing has happened on the line yet: the session's own task runs after this one.
-        frames.open(session.send)
-        call.attach(session)
-        seat.take(call)
+        try:
+            frames.open(session.send)
+            call.attach(session)
+            seat.take(call)
+        except BaseException:  # a session without a call would keep its place until it times out
+            await session.close()
+            raise
         return session, call
 
     def _call(self, record: Record, body: dict[str, Any]) -> tuple[Call, BrowserFrames]:

@@ -170,6 +170,14 @@ async def test_our_own_page_mints_though_a_browser_sends_no_origin_then() -> Non
             assert (await get(session, same | {"Origin": "https://other.example"}, agent_id="open"))[0] == 403
 
 
+async def test_our_own_page_mints_behind_a_proxy_that_ends_tls() -> None:
+    mint = Mint(public_url="https://page.example/voice")
+    same = {"Sec-Fetch-Site": "same-origin"}
+    async with visiting(mint.app) as session:
+        assert (await get(session, same | {"Host": "page.example"}, agent_id="open"))[0] == 200
+        assert (await get(session, same | {"Host": "rebound.example"}, agent_id="open"))[0] == 403
+
+
 REFUSALS = [
     (400, "agent_id is required", BEARER, {}),
     (400, "agent_id is required", BEARER, {"agent_id": "  "}),
