@@ -11,10 +11,18 @@ from config.identity import base_language
 from pipeline.llm import Delta, GenerateOptions, Message, TextDelta
 from pipeline.prompt import Clock, local_time, utc_now
 from pipeline.rules.english import ENGLISH
+from pipeline.rules.spanish import SPANISH
 from pipeline.rules.table import Question
 
-TABLES = {"en": ENGLISH}
+TABLES = {"en": ENGLISH, "es": SPANISH}
 """By base language."""
+
+SPEECHLESS = {
+    "de": "Ohne ein größeres Sprachmodell kann ich auf Deutsch leider nicht antworten.",
+    "fr": "Sans un plus grand modèle de langage, je ne peux pas répondre en français.",
+    "it": "Senza un modello linguistico più grande non posso rispondere in italiano.",
+}
+"""The only answer in languages without a table."""
 
 _WORD = re.compile(r"\s*\S+")
 
@@ -50,7 +58,8 @@ class Rules:
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: GenerateOptions
     ) -> AsyncGenerator[Delta, None]:
         """Word by word, as a language model would write."""
-        text = self.answer(messages, options) or TABLES.get(base_language(options.language), ENGLISH).cannot
+        language = base_language(options.language)
+        text = self.answer(messages, options) or SPEECHLESS.get(language) or TABLES.get(language, ENGLISH).cannot
         for word in _WORD.findall(text):
             yield TextDelta(word, self.name)
 

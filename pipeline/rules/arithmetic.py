@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 
 LARGEST = 10**12
 """No number or result is larger."""
@@ -13,6 +15,9 @@ LARGEST = 10**12
 MAX_TOKENS = 64
 
 MAX_EXPONENT = 40
+
+MOST_JOINTS = 4
+"""Places at which "add … and …" is tried to be taken apart. Two operands need few; rules run beside the media clock."""
 
 Token = Fraction | str
 """A number or one of ``+ - * / ^ % ( )``; ``20 % 50`` is 20 percent of 50."""
@@ -30,6 +35,19 @@ class NotASumError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Instruction:
+    """A sum that begins with its operator: *add* five *and* seven."""
+
+    opening: re.Pattern[str]
+    """Up to the end of the first operand, which is its group 1."""
+    joints: tuple[str, ...]
+    """What may stand between the operands."""
+    operator: str
+    swapped: bool = False
+    """Whether the second operand comes first: *subtract* five *from* seven."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lexicon:
     """The words of sums in one language, in lower case."""
 
@@ -39,6 +57,8 @@ class Lexicon:
     """Words that multiply what stands in front of them, or stand for themselves: ``hundred``, ``thousand``."""
     joiners: frozenset[str]
     """Words inside a number: two hundred *and* five."""
+    joined: Collection[str]
+    """Words that a joiner may follow."""
     points: frozenset[str]
     articles: frozenset[str]
     """Words before a scale or a fraction: *a* hundred, *a* half."""
@@ -47,6 +67,9 @@ class Lexicon:
     """What a recogniser writes for a number: ``to``, ``for``."""
     operators: Sequence[tuple[tuple[str, ...], tuple[Token, ...]]]
     """Words and the tokens that they mean, longest first."""
+    instructions: Sequence[Instruction] = ()
+    bare: frozenset[str] = frozenset()
+    """Scales that need no number in front of them inside a larger number."""
 
 
 def tokenize(text: str, lexicon: Lexicon) -> list[Token]:
@@ -70,6 +93,31 @@ def tokenize(text: str, lexicon: Lexicon) -> list[Token]:
         if len(tokens) > MAX_TOKENS:
             raise NotASumError
     return tokens
+
+
+def readings(text: str, lexicon: Lexicon) -> Iterator[list[Token]]:
+    """Every way to read a text, which is lower case, as a sum."""
+    with suppress(NotASumError):
+        yield tokenize(text, lexicon)
+    for instruction in lexicon.instructions:
+        for joint in instruction.joints:
+            for first in islice(re.finditer(rf" {joint} ", text), MOST_JOINTS):
+                left = instruction.opening.fullmatch(text[: first.start()])
+                if left is None:
+                    continue
+                try:
+                    a, b = (tokenize(part, lexicon) for part in (left[1], text[first.end() :]))
+                except NotASumError:
+                    continue
+                operator = instruction.operator
+                yield [*b, operator, *a] if instruction.swapped else [*a, operator, *b]
+
+
+def read_integer(text: str, lexicon: Lexicon) -> int | None:
+    """The whole number that a text is, if it is one."""
+    pieces = text.replace("-", " ").split()
+    number = read_number(pieces, 0, lexicon) if pieces else None
+    return int(number[0]) if number and number[1] == len(pieces) and number[0].denominator == 1 else None
 
 
 def evaluate(tokens: Sequence[Token]) -> Fraction:
@@ -103,39 +151,74 @@ def read_number(pieces: Sequence[str], position: int, lexicon: Lexicon) -> tuple
 
 
 def _whole(pieces: Sequence[str], position: int, lexicon: Lexicon) -> tuple[Fraction | None, int]:
-    """Number words add up while each is smaller than the last one's last place: twenty one, but not seven five."""
-    total, group = Fraction(0), Fraction(0)
-    room = LARGEST  # what follows must be smaller
-    scale_room = LARGEST + 1
-    start = position
+    start, number = position, _Whole()
     while position < len(pieces):
-        piece = pieces[position]
-        if piece in lexicon.joiners and start < position < len(pieces) - 1:
+        piece, first = pieces[position], position == start
+        if piece in lexicon.joiners and not first and position + 1 < len(pieces):
             following = lexicon.numbers.get(pieces[position + 1], 0)
             scale = lexicon.scales.get(pieces[position + 2], LARGEST) if position + 2 < len(pieces) else LARGEST
             # "one hundred and five", but not "one hundred and five hundred"
-            if not 0 < following < room or pieces[position - 1] not in lexicon.scales or scale <= room:
+            joins = pieces[position - 1] in lexicon.joined and scale > number.room
+            if not (joins and 0 < following < number.room):
                 break
-        elif _NUMBER.fullmatch(piece):
-            if position > start:
-                break
-            group, room = Fraction(piece.replace(",", "")), 1
-        elif piece in lexicon.numbers and lexicon.numbers[piece] < room:
-            value = lexicon.numbers[piece]
-            if position > start and value == 0:
-                break
-            group += value
-            room = 10 ** (len(str(value)) - len(str(value).rstrip("0"))) if value >= 20 else 1
-        elif piece in lexicon.scales and lexicon.scales[piece] < scale_room and (group or position == start):
-            scale = lexicon.scales[piece]
-            group = (group or Fraction(1)) * scale
-            room = scale
-            if scale >= 1000:
-                total, group, scale_room = total + group, Fraction(0), scale
-        else:
+        elif not number.take(piece, lexicon, first=first):
             break
         position += 1
-    return (total + group, position) if position > start else (None, position)
+    return (number.value, position) if position > start else (None, position)
+
+
+@dataclass(slots=True)
+class _Whole:
+    """A whole number as its words are read.
+
+    They add up while each is smaller than the last one's last place: twenty one, but not seven five. A thousand
+    multiplies the group of words in front of it, a million the thousands in front of it as well.
+    """
+
+    total: Fraction = Fraction(0)
+    thousands: Fraction = Fraction(0)
+    group: Fraction = Fraction(0)
+    room: int = LARGEST
+    """The next number must be smaller."""
+    scale_room: int = LARGEST + 1
+    """So must the next scale."""
+
+    @property
+    def value(self) -> Fraction:
+        return self.total + self.thousands + self.group
+
+    def take(self, piece: str, lexicon: Lexicon, *, first: bool) -> bool:
+        """Whether the piece is part of the number."""
+        if first and _NUMBER.fullmatch(piece):
+            self.group, self.room = Fraction(piece.replace(",", "")), 1
+            return True
+        if lexicon.numbers.get(piece, LARGEST) < self.room:
+            return self._add(lexicon.numbers[piece], first=first)
+        if lexicon.scales.get(piece, LARGEST + 1) < self.scale_room:
+            return self._multiply(lexicon.scales[piece], alone=first or piece in lexicon.bare)
+        return False
+
+    def _add(self, number: int, *, first: bool) -> bool:
+        if number == 0 and not first:
+            return False
+        self.group += number
+        self.room = 10 ** (len(str(number)) - len(str(number).rstrip("0"))) if number >= 20 else 1
+        return True
+
+    def _multiply(self, scale: int, *, alone: bool) -> bool:
+        before = self.group + self.thousands if scale > 1000 else self.group
+        if not (before or alone) or (scale == 1000 and self.thousands):
+            return False
+        product = (before or Fraction(1)) * scale
+        if scale < 1000:
+            self.group = product
+        elif scale == 1000:
+            self.thousands, self.group = product, Fraction(0)
+        else:
+            self.total, self.thousands, self.group = self.total + product, Fraction(0), Fraction(0)
+            self.scale_room = scale
+        self.room = scale
+        return True
 
 
 def _digits(pieces: Sequence[str], position: int, lexicon: Lexicon) -> tuple[str, int]:

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import date, timedelta
 from fractions import Fraction
-from itertools import islice
 
-from pipeline.rules.arithmetic import NotASumError, Token, evaluate, read_number, tokenize
+from pipeline.rules.arithmetic import NotASumError, evaluate, read_integer, readings
 from pipeline.rules.english_numbers import LEXICON, say_number, say_sum
-from pipeline.rules.table import Question, Rule, Table
+from pipeline.rules.table import LONGEST_COUNT, LONGEST_WORD, Question, Table, rule, says, sentence
 
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 MONTHS = [
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 ]
-
-LONGEST_COUNT = 100
-"""Numbers that are counted at a time."""
-
-MOST_JOINTS = 4
-"""Places at which "add … and …" is tried to be taken apart. Two operands need few; rules run beside the media clock."""
-
-LONGEST_WORD = 40
-"""Letters that are spelled at a time."""
 
 CANNOT = (
     "I am a small set of fixed rules, so I cannot answer that. "
@@ -50,18 +38,10 @@ STORY = (
 )
 
 
-def _rule(*patterns: str) -> Callable[[Callable[[re.Match[str], Question], str | None]], Rule]:
-    return lambda answer: Rule(re.compile("|".join(patterns)), answer)
-
-
-def _says(answer: str, *patterns: str) -> Rule:
-    return Rule(re.compile("|".join(patterns)), lambda match, question: answer)
-
-
 # --- time and date
 
 
-@_rule(
+@rule(
     r"what time (?:is it|it is|do you have)(?: right)?(?: now)?",
     r"(?:what is )?the (?:current |exact |local )?time(?: is)?(?: now| right now| please)?",
     r"what is (?:current )?time(?: is it)?",
@@ -74,7 +54,7 @@ def time(match: re.Match[str], question: Question) -> str:
     return f"It is {now.hour % 12 or 12}{minutes} {'AM' if now.hour < 12 else 'PM'}."
 
 
-@_rule(
+@rule(
     r"(?:what is )?(?P<of>today|tomorrow|yesterday)'s date",
     r"(?:what (?:is|was) )?(?:the )?(?:current )?date(?: is| was)?(?: it)?(?: (?P<on>today|tomorrow|yesterday))?",
     r"what date (?:is|was|will)(?: it)?(?: be)?(?: (?P<at>today|tomorrow|yesterday))?",
@@ -85,7 +65,7 @@ def day_of_month(match: re.Match[str], question: Question) -> str:
     return f"{name} {verb} {DAYS[day.weekday()]}, {MONTHS[day.month - 1]} {day.day}, {day.year}."
 
 
-@_rule(
+@rule(
     r"(?:what|which) (?:week)?day(?: of the week)? (?:is|was)(?: it)?(?: (?P<at>today|tomorrow|yesterday))?",
     r"what day will (?:it be (?P<be>tomorrow)|(?P<will>tomorrow) be)",
     r"what (?:is|was) the day(?: of the week)?(?: (?P<on>today|tomorrow|yesterday))?",
@@ -97,7 +77,7 @@ def weekday(match: re.Match[str], question: Question) -> str:
     return f"{name} {verb} {DAYS[day.weekday()]}."
 
 
-@_rule(
+@rule(
     r"(?:what|which) (?P<part>month|year) (?:is|are) (?:it|we in|this)(?: now)?",
     r"what is the (?:current )?(?P<the>month|year)",
 )
@@ -122,19 +102,12 @@ _SUM_FRAME = re.compile(
     r"^(?:(?:what|how much|how many)(?: is| are| does| do| would)? |calculate |compute |work out |solve )?(?:the )?"
     r"(?P<sum>.+?)(?: (?:equals?(?: to)?|makes?|comes? to|be|is|are))?(?: what| how much)? ?=?$"
 )
-_TWO_OPERANDS = [
-    (re.compile(r"(?:add|sum of|add up) (.+?)"), ("and", "to", "plus", "with"), "+", False),
-    (re.compile(r"(?:multiply|product of) (.+?)"), ("by", "and", "with", "times"), "*", False),
-    (re.compile(r"divide (.+?)"), ("by",), "/", False),
-    (re.compile(r"(?:subtract|take|take away) (.+?)"), ("from", "away from"), "-", True),
-    (re.compile(r"(?:difference between|difference of) (.+?)"), ("and",), "-", False),
-]
 
 
-@_rule(r".+")
+@rule(r".+")
 def arithmetic(match: re.Match[str], question: Question) -> str | None:
     frame = _SUM_FRAME.match(match[0])
-    for tokens in _sums(frame["sum"] if frame else match[0]):
+    for tokens in readings(frame["sum"] if frame else match[0], LEXICON):
         try:
             value = evaluate(tokens)
         except ZeroDivisionError:
@@ -142,29 +115,8 @@ def arithmetic(match: re.Match[str], question: Question) -> str | None:
         except NotASumError:
             continue
         if len(tokens) > 1:
-            return _sentence(f"{say_sum(tokens)} is {say_number(value)}")
+            return sentence(f"{say_sum(tokens)} is {say_number(value)}")
     return None
-
-
-def _sums(text: str) -> Iterator[list[Token]]:
-    """Every way to read the text as a sum."""
-    with suppress(NotASumError):
-        yield tokenize(text, LEXICON)
-    for opening, joints, operator, reversed_ in _TWO_OPERANDS:
-        for joint in joints:
-            for first in islice(re.finditer(rf" {joint} ", text), MOST_JOINTS):
-                left = opening.fullmatch(text[: first.start()])
-                if left is None:
-                    continue
-                try:
-                    a, b = (tokenize(part, LEXICON) for part in (left[1], text[first.end() :]))
-                except NotASumError:
-                    continue
-                yield [*b, operator, *a] if reversed_ else [*a, operator, *b]
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
 
 
 # --- repeating, spelling, counting
@@ -177,12 +129,12 @@ _SAID = re.compile(
 )
 
 
-@_rule(r"(?:say|repeat) (?:that|it)(?: again)?", r"repeat", r"what did you(?: just)? say", r"once more", r"again")
+@rule(r"(?:say|repeat) (?:that|it)(?: again)?", r"repeat", r"what did you(?: just)? say", r"once more", r"again")
 def say_again(match: re.Match[str], question: Question) -> str | None:
     return question.previous or None
 
 
-@_rule(
+@rule(
     r"(?:repeat|say)(?: this| the following| these words)?(?: after me| back to me) .+",
     r"(?:repeat|say) (?!something|anything|more|how|what|why|who|where|if|whether).+",
     r"repeat after me",
@@ -193,7 +145,7 @@ def repeat(match: re.Match[str], question: Question) -> str | None:
     return text[:1].upper() + text[1:] if text else "Say: repeat after me, and then the words."
 
 
-@_rule(
+@rule(
     r"(?:spell|how (?:do|would|can) (?:you|i|we) spell|how to spell)(?: the)?(?: word| name)? (?P<word>.+)",
     r"how is(?: the word| the name)? (?P<passive>.+) (?:spelled|spelt)",
 )
@@ -205,12 +157,12 @@ def spell(match: re.Match[str], question: Question) -> str | None:
     return f"{word[:1].upper()}{word[1:]} is spelled {', '.join(letters)}."
 
 
-@_rule(
+@rule(
     r"count(?: up| down| backwards)?(?: from (?P<start>.+?))?(?: up| down| backwards)? to (?P<end>.+)",
     r"count (?:down|backwards) from (?P<only>.+)",
 )
 def count(match: re.Match[str], question: Question) -> str | None:
-    start, end, only = (_integer(match[name]) for name in ("start", "end", "only"))
+    start, end, only = (read_integer(match[name] or "", LEXICON) for name in ("start", "end", "only"))
     if match["only"] is not None:
         start, end = only, 0 if only is None else min(1, only)
     elif match["start"] is None and end is not None:
@@ -220,29 +172,23 @@ def count(match: re.Match[str], question: Question) -> str | None:
     if abs(end - start) >= LONGEST_COUNT:
         return f"That is too far for me. I count up to {say_number(Fraction(LONGEST_COUNT))} numbers at a time."
     step = 1 if end >= start else -1
-    return _sentence(", ".join(say_number(Fraction(n)) for n in range(start, end + step, step)))
-
-
-def _integer(text: str | None) -> int | None:
-    pieces = text.replace("-", " ").split() if text else []
-    number = read_number(pieces, 0, LEXICON) if pieces else None
-    return int(number[0]) if number and number[1] == len(pieces) and number[0].denominator == 1 else None
+    return sentence(", ".join(say_number(Fraction(n)) for n in range(start, end + step, step)))
 
 
 # --- small talk
 
 
-@_rule(r"(?:good )?(?P<time>morning|afternoon|evening)(?: to you)?")
+@rule(r"(?:good )?(?P<time>morning|afternoon|evening)(?: to you)?")
 def good_morning(match: re.Match[str], question: Question) -> str:
     return f"Good {match['time']}! What can I do for you?"
 
 
-@_rule(r"(?:hello |hi )?(?:my name is|i am called|call me) (?P<name>[^\W\d_]+(?:[ '-][^\W\d_]+){0,2})")
+@rule(r"(?:hello |hi )?(?:my name is|i am called|call me) (?P<name>[^\W\d_]+(?:[ '-][^\W\d_]+){0,2})")
 def introduction(match: re.Match[str], question: Question) -> str:
     return f"Nice to meet you, {match['name'].title()}."
 
 
-@_rule(r"(?:tell me |do you know |say )?(?:a|another|any|some)? ?(?:good |funny |short )?jokes?", r"make me laugh")
+@rule(r"(?:tell me |do you know |say )?(?:a|another|any|some)? ?(?:good |funny |short )?jokes?", r"make me laugh")
 def joke(match: re.Match[str], question: Question) -> str:
     return random.Random(question.now.timestamp()).choice(JOKES)
 
@@ -250,7 +196,7 @@ def joke(match: re.Match[str], question: Question) -> str:
 _GREETING = r"(?:hello|hi|hey|hiya|howdy|greetings)"
 
 RULES = [
-    _says(
+    says(
         "Hello! What can I do for you?",
         rf"{_GREETING}(?: {_GREETING})*(?: there| you| again| everyone)?",
         r"(?:is )?anybody there",
@@ -258,32 +204,32 @@ RULES = [
         r"can you hear me",
     ),
     good_morning,
-    _says(
+    says(
         "I am fine, thank you. How can I help?",
         r"how are you(?: doing)?(?: today| now)?",
         r"how do you do",
         r"how is it going",
     ),
-    _says("You are welcome.", r"(?:thanks|thank you)(?: very much| so much| a lot| again)?", r"many thanks"),
-    _says(
+    says("You are welcome.", r"(?:thanks|thank you)(?: very much| so much| a lot| again)?", r"many thanks"),
+    says(
         "Good-bye! It was nice talking with you.",
         r"(?:good ?-?bye|bye(?:[ -]bye)?)(?: now)?",
         r"see you(?: later| soon| tomorrow)?",
         r"have a (?:nice|good|great) (?:day|evening|night|weekend|one)",
         r"good night",
     ),
-    _says(
+    says(
         "I am a voice agent that lives on this server, without any cloud.",
         r"what is your name",
         r"(?:who|what) are you",
         r"who (?:is this|am i talking (?:to|with))",
         r"are you (?:a|an) (?:real )?(?:robot|human|bot|ai|person|machine|computer)",
     ),
-    _says("I was written by hand, as part of this voice server.", r"who (?:made|built|created|wrote|programmed) you"),
+    says("I was written by hand, as part of this voice server.", r"who (?:made|built|created|wrote|programmed) you"),
     introduction,
     joke,
-    _says(STORY, r"(?:tell me )?(?:a|another|some|the)? ?(?:good |short |long |little |bedtime )?story"),
-    _says(
+    says(STORY, r"(?:tell me )?(?:a|another|some|the)? ?(?:good |short |long |little |bedtime )?story"),
+    says(
         HELP,
         r"help(?: me)?",
         r"what (?:can|do|could) you do(?: for me)?",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from pipeline.rules.arithmetic import LARGEST, Lexicon, Token
+from pipeline.rules.arithmetic import LARGEST, Instruction, Lexicon, Token
 
 ONES = [
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
@@ -48,11 +49,19 @@ LEXICON = Lexicon(
     numbers={word: i for i, word in enumerate(ONES)} | {word: i for i, word in TENS.items()} | {"oh": 0},
     scales=SCALES,
     joiners=frozenset({"and"}),
+    joined=SCALES,
     points=frozenset({"point", "dot"}),
     articles=frozenset({"a", "an"}),
     fractions={"half": Fraction(1, 2), "quarter": Fraction(1, 4), "third": Fraction(1, 3)},
     homophones={"to": 2, "too": 2, "for": 4, "fore": 4, "won": 1, "ate": 8, "sex": 6, "tan": 10},
     operators=[(tuple(words.split()), tokens) for words, tokens in OPERATORS.items()],
+    instructions=[
+        Instruction(re.compile(r"(?:add|sum of|add up) (.+?)"), ("and", "to", "plus", "with"), "+"),
+        Instruction(re.compile(r"(?:multiply|product of) (.+?)"), ("by", "and", "with", "times"), "*"),
+        Instruction(re.compile(r"divide (.+?)"), ("by",), "/"),
+        Instruction(re.compile(r"(?:subtract|take|take away) (.+?)"), ("from", "away from"), "-", swapped=True),
+        Instruction(re.compile(r"(?:difference between|difference of) (.+?)"), ("and",), "-"),
+    ],
 )
 
 SPOKEN = {"+": "plus", "-": "minus", "*": "times", "/": "divided by", "%": "percent of", "^": "to the power of"}

@@ -10,6 +10,12 @@ from datetime import datetime
 LONGEST_QUESTION = 600
 """Characters; nothing longer is matched."""
 
+LONGEST_COUNT = 100
+"""Numbers that are counted at a time."""
+
+LONGEST_WORD = 40
+"""Letters that are spelled at a time."""
+
 _APOSTROPHES = str.maketrans("’‘`´", "''''")
 _PUNCTUATION = re.compile(r"[.!?;:,]+(?=\s|$)|[\"“”¿¡…]")
 
@@ -32,6 +38,20 @@ class Rule:
 
     pattern: re.Pattern[str]
     answer: Callable[[re.Match[str], Question], str | None]
+
+
+def rule(*patterns: str) -> Callable[[Callable[[re.Match[str], Question], str | None]], Rule]:
+    """Makes a rule of the function that it decorates, for questions that match any of the patterns."""
+    return lambda answer: Rule(re.compile("|".join(patterns)), answer)
+
+
+def says(answer: str, *patterns: str) -> Rule:
+    """A rule with one answer."""
+    return Rule(re.compile("|".join(patterns)), lambda match, question: answer)
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pipeline.llm.llamacpp import LlamaCpp
 from pipeline.llm.local import Local
 from pipeline.llm.rules import Rules
 from pipeline.models import SMOLLM2
+from pipeline.rules import spanish
 from pipeline.rules.english import CANNOT
 
 NOW = datetime(2026, 11, 22, 15, 5, tzinfo=UTC)
@@ -37,6 +38,18 @@ async def test_without_the_model_the_rules_answer(tmp_path: Path) -> None:
     assert "none.gguf is missing" in engine.trouble
     assert await ask(engine, "What time is it?") == ("It is 3:05 PM.", {"rules"})
     assert await ask(engine, "Why is the sky blue?") == (CANNOT, {"rules"})
+    await engine.aclose()
+
+
+@pytest.mark.models
+async def test_a_language_that_the_model_does_not_speak_is_left_to_the_rules() -> None:
+    path = Settings.load().models_dir / SMOLLM2.name
+    engine = Local(Rules(clock=lambda: NOW), LlamaCpp(path), {"en"})
+    await engine.start()
+    assert not engine.trouble, engine.trouble
+    assert await ask(engine, "¿Qué hora es?", language="es") == ("Son las tres y cinco de la tarde.", {"rules"})
+    assert await ask(engine, "¿Por qué es azul el cielo?", language="es-MX") == (spanish.CANNOT, {"rules"})
+    assert (await ask(engine, "Why is the sky blue?", language="en-GB"))[1] == {path.stem}
     await engine.aclose()
 
 
