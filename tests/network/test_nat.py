@@ -11,7 +11,7 @@ from tests.live import LiveServer
 from tests.network.caller import KEY, after_silence, calling
 from tests.network.lab import HOST, Lab, laboratory
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.network, pytest.mark.models]
 
 CHECK_SECONDS = 6.0
 """The longest time between two consent checks (RFC 7675 section 5.1), after which the server knows the new way."""

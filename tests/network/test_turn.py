@@ -17,7 +17,7 @@ from tests.live import LiveServer
 from tests.network.caller import KEY, calling
 from tests.network.lab import CALLER, HOME, HOST, TURN, VOICE, Lab, laboratory
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.network, pytest.mark.models]
 
 SCRIPT = Path(__file__).parent.parent.parent / "docker" / "turn.sh"
 TURN_SECRET = "a secret of the laboratory"
