@@ -1,7 +1,8 @@
-"""The page: ``GET /`` and its files, under a policy that lets nothing in from elsewhere."""
+"""The page: ``GET /`` and its files, under a policy that lets nothing in from elsewhere; and what other pages embed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from aiohttp import web
@@ -9,6 +10,15 @@ from aiohttp import web
 from server.http import Handler
 
 FOLDER = Path(__file__).parent / "page"
+EMBEDDED = {
+    "client.js": "text/javascript",
+    "client.d.ts": "text/plain",
+    "widget.js": "text/javascript",
+    "widget.d.ts": "text/plain",
+}
+"""Files that any page may import: they stand at the top. The system's table takes ``.ts`` for a video."""
+
+FRESH_SECONDS = 300
 
 
 def headers(public_url: str | None) -> dict[str, str]:
@@ -30,13 +40,25 @@ def routes(public_url: str | None) -> list[web.RouteDef]:
     """One route per file that is there now, so that no request can name another one."""
     common = headers(public_url)
     files = [path for path in sorted(FOLDER.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    own = [path for path in files if path.name not in EMBEDDED]
     return [
         web.get("/", _file(FOLDER / "index.html", common)),
-        *(web.get(f"/page/{path.relative_to(FOLDER).as_posix()}", _file(path, common)) for path in files),
+        *(web.get(f"/page/{path.relative_to(FOLDER).as_posix()}", _file(path, common)) for path in own),
+        *(web.get(f"/{path.name}", _file(path, _embedded(path.name))) for path in files if path.name in EMBEDDED),
     ]
 
 
-def _file(path: Path, common: dict[str, str]) -> Handler:
+def _embedded(name: str) -> dict[str, str]:
+    """Module scripts of another origin are fetched with CORS (HTML standard, 8.1.4.2)."""
+    return {
+        "Content-Type": f"{EMBEDDED[name]}; charset=utf-8",
+        "Access-Control-Allow-Origin": "*",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        "Cache-Control": f"public, max-age={FRESH_SECONDS}",
+    }
+
+
+def _file(path: Path, common: Mapping[str, str]) -> Handler:
     async def serve(_: web.Request) -> web.StreamResponse:
         return web.FileResponse(path, headers=common)
 

@@ -1,9 +1,10 @@
 // The playground: one button, captions, a text box, and what happens inside.
 
+import { PinecallClient } from "../client.js";
+import { ADVICE } from "./advice.js";
 import { Captions } from "./captions.js";
-import { Meter, openMicrophone, silentMicrophone } from "./microphone.js";
+import { Meter } from "./meter.js";
 import { FramePanel, LatencyPanel } from "./panel.js";
-import { CallError, Session } from "./session.js";
 
 const LOUD_DB = -50; // above this somebody is heard
 const METER_MS = 25;
@@ -22,10 +23,11 @@ const captions = new Captions($("captions"));
 const frames = new FramePanel($("frames"));
 const latency = new LatencyPanel($("start-times"), $("turns"), $("turns-empty"));
 
-let session = null;
+const client = new PinecallClient({ agentId: agent, server: new URL("..", import.meta.url).href });
 let audio = null; // AudioContext, made on the first click as browsers ask
 let meters = {}; // user and bot
 let metering = null;
+let offeredAt = 0; // performance.now()
 let clock = null; // what the page itself measures, see newClock()
 
 function newClock() {
@@ -44,7 +46,7 @@ function show(state, status = STATUS[state]) {
 }
 
 function inCall() {
-  return session !== null;
+  return client.state !== "idle";
 }
 
 function notice(text) {
@@ -61,8 +63,6 @@ function setMuted(muted) {
 // Call ----------------------------------------------------------------------------------------------------------------
 
 async function begin({ microphone = true, firstText = null } = {}) {
-  const call = new Session(agent);
-  session = call;
   audio ??= new AudioContext();
   audio.resume();
   clock = newClock();
@@ -71,61 +71,47 @@ async function begin({ microphone = true, firstText = null } = {}) {
   frames.clear();
   notice(null);
   setMuted(false);
-  show("connecting");
-  listenTo(call, firstText);
+  $("mute").disabled = !microphone;
   try {
-    const stream = microphone ? await openMicrophone() : silentMicrophone(audio);
-    if (session !== call) return stream.getTracks().forEach((track) => track.stop());
-    meters = { user: new Meter(audio, stream) };
-    metering = setInterval(measure, METER_MS);
-    $("mute").disabled = !microphone;
-    await call.connect(stream);
+    await client.connect({ microphone });
+    if (firstText) client.sendText(firstText);
   } catch (error) {
-    if (session !== call) return;
-    if (!(error instanceof CallError)) console.error(error);
-    fail(error instanceof CallError ? error.message : `The call could not be made: ${error.message}`);
+    if (error.code === "DISCONNECTED") return;
+    fail([error.message, ADVICE[error.code]].filter(Boolean).join(" "));
   }
 }
 
-function listenTo(call, firstText) {
-  const on = (type, handle) => call.addEventListener(type, ({ detail }) => session === call && handle(detail));
-  on("answered", (ms) => latency.start("offer → answer", ms));
-  on("stream", (stream) => {
-    $("speaker").srcObject = stream;
-    meters.bot = new Meter(audio, stream);
-  });
-  on("open", () => {
-    if (document.body.dataset.state === "connecting") show("listening");
-    if (firstText) call.send("inject_text", { text: firstText });
-  });
-  on("frame", handleFrame);
-  on("ended", (reason) => (reason ? fail(reason) : finish()));
-}
+client.on("state", ({ state }) => (state === "idle" ? rest() : show(state)));
+client.on("microphone", ({ stream }) => {
+  meters = { user: new Meter(audio, stream) };
+  metering = setInterval(measure, METER_MS);
+});
+client.on("answered", (times) => {
+  offeredAt = times.offeredAt;
+  latency.start("offer → answer", times.answeredAt - offeredAt);
+});
+client.on("audio", ({ stream }) => (meters.bot = new Meter(audio, stream)));
+client.on("disconnected", ({ reason, detail }) => {
+  if (["connection_lost", "closed"].includes(reason)) fail(detail);
+  else notice(detail);
+});
 
 function fail(reason) {
-  finish();
   notice(reason);
   show("error");
 }
 
-function finish() {
-  const call = session;
-  session = null;
+function rest() {
   clearInterval(metering);
   meters = {};
-  $("speaker").srcObject = null;
   document.body.dataset.userSpeaking = false;
   document.body.style.removeProperty("--level");
-  call?.close();
   show("idle");
 }
 
 // Frames --------------------------------------------------------------------------------------------------------------
 
-function handleFrame(frame) {
-  frames.add((performance.now() - session.offeredAt) / 1000, frame);
-  HANDLERS[frame.event]?.(frame);
-}
+client.on("*", (frame) => frames.add((performance.now() - offeredAt) / 1000, frame));
 
 const HANDLERS = {
   "session.started": ({ session_id: id, engines }) => {
@@ -134,53 +120,28 @@ const HANDLERS = {
   },
   "speech.started": () => (document.body.dataset.userSpeaking = true),
   "speech.ended": () => (document.body.dataset.userSpeaking = false),
-  "user.speaking": ({ text }) => {
-    captions.user(text, false);
-    show("listening");
-  },
-  "user.message": ({ text }) => {
-    captions.user(text, true);
-    show("thinking");
-  },
+  "user.speaking": ({ text }) => captions.user(text, false),
+  "user.message": ({ text }) => captions.user(text, true),
   "turn.pause": () => show("listening", "Go on…"),
   "turn.resumed": () => show("listening"),
   "turn.end": ({ turn_id: turn }) => {
-    show("thinking");
     Object.assign(clock, { turn, since: clock.userLoud ?? performance.now(), userLoud: null, armed: false });
   },
   "bot.speaking": ({ message_id: id }) => {
     captions.botSpeaking(id);
     clock.armed = true;
   },
-  "bot.word": ({ message_id: id, word }) => {
-    captions.botWord(id, word);
-    show("speaking");
-  },
-  "bot.finished": ({ message_id: id, text }) => {
-    captions.botFinished(id, text);
-    show("listening");
-  },
-  "bot.interrupted": ({ message_id: id, reason }) => {
-    captions.botInterrupted(id, reason);
-    show("listening");
-  },
+  "bot.word": ({ message_id: id, word }) => captions.botWord(id, word),
+  "bot.finished": ({ message_id: id, text }) => captions.botFinished(id, text),
+  "bot.interrupted": ({ message_id: id, reason }) => captions.botInterrupted(id, reason),
   "llm.response": ({ engine }) => markEngine(engine),
   "llm.tool_call": ({ tool_calls: calls = [] }) => calls.forEach(({ name }) => captions.system(`Uses ${name}…`)),
   "llm.error": ({ error }) => captions.system(error),
-  error: ({ error }) => captions.system(error),
+  error: ({ error }) => inCall() && captions.system(error), // before a call it is told above
   "turn.latency": (frame) => latency.stages(frame),
   "session.idle_warning": ({ remaining_seconds: left }) => captions.system(`Still there? The call ends in ${left} s.`),
-  "session.timeout": ({ reason }) => {
-    finish();
-    notice(ENDINGS[reason] ?? "The server ended the call.");
-  },
 };
-
-const ENDINGS = {
-  idle_timeout: "The call ended because nobody spoke.",
-  max_duration: "The call reached its longest allowed time.",
-  server_shutdown: "The server is shutting down.",
-};
+for (const [event, handle] of Object.entries(HANDLERS)) client.on(event, handle);
 
 function showEngines(engines) {
   const kinds = { stt: "hears", llm: "thinks", tts: "speaks" };
@@ -216,7 +177,7 @@ function measure() {
   if (bot <= LOUD_DB) return;
   if (!clock.firstSound) {
     clock.firstSound = true;
-    latency.start("offer → first bot audio", now - session.offeredAt);
+    latency.start("offer → first bot audio", now - offeredAt);
   }
   if (clock.armed && clock.turn !== null) {
     latency.heard(clock.turn, now - clock.since);
@@ -226,22 +187,21 @@ function measure() {
 
 // Controls ------------------------------------------------------------------------------------------------------------
 
-$("orb").addEventListener("click", () => (inCall() ? finish() : begin()));
-$("end").addEventListener("click", finish);
+$("orb").addEventListener("click", () => (inCall() ? client.disconnect() : begin()));
+$("end").addEventListener("click", () => client.disconnect());
 $("clear").addEventListener("click", () => frames.clear());
 $("mute").addEventListener("click", () => {
   setMuted(document.body.dataset.muted !== "true");
-  session?.mute(document.body.dataset.muted === "true");
+  client.setMuted(document.body.dataset.muted === "true");
 });
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("text").value.trim();
   if (!text) return;
   if (!inCall()) begin({ microphone: false, firstText: text });
-  else if (!session.send("inject_text", { text })) return;
+  else if (!client.sendText(text)) return;
   $("text").value = "";
 });
-window.addEventListener("pagehide", () => session?.close());
 
 $("agent").textContent = agent;
 show("idle");
