@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := config media pipeline server tokens tests bench
+SOURCES := config docker media pipeline server tokens tests bench
 
 .PHONY: help setup run test check format bench lock clean
 
