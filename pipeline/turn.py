@@ -19,6 +19,7 @@ ONSET_WINDOW_MS = 160
 ACKNOWLEDGEMENTS = frozenset(
     {"ah", "aha", "alright", "good", "great", "hm", "hmm", "mhm", "mm", "mmhmm", "ok", "okay", "right", "sure", "uh"}
     | {"uhhuh", "yeah", "yep", "yes"}
+    | {"ajá", "bien", "bueno", "claro", "eso", "si", "sí", "vale", "ya"}
 )
 """Words that say "go on" rather than "stop"."""
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from media.audio import INPUT_RATE, Pcm
 from pipeline.stt.moonshine import Moonshine
+from pipeline.stt.whisper import Whisper
 
 QUIET = 10 ** (-50 / 20) * 32768
 PAUSE_SECONDS = 1.2
@@ -50,12 +51,12 @@ def messages(pcm: Pcm) -> list[Pcm]:
     return [pcm[max(0, a - margin) * block : (b + margin) * block] for a, b in zip(starts, ends, strict=True)]
 
 
-async def transcribe(*parts: Pcm) -> list[str]:
+async def transcribe(*parts: Pcm, language: str = "en") -> list[str]:
     """What each part says."""
-    engine = Moonshine()
+    engine = Moonshine() if language == "en" else Whisper()
     await engine.start()
     try:
-        stream = engine.stream("en")
+        stream = engine.stream(language)
         try:
             texts = []
             for part in parts:

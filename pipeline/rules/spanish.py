@@ -53,6 +53,7 @@ _WHEN = r"(?: (?P<{}>hoy|mañana|ayer))?"
     rf"(?:a )?que horas? (?:es|son|tiene|tienes|tenemos){_NOW}",
     rf"(?:cual es |dime |digame )?la hora(?: exacta| local)?{_NOW}",
     r"(?:que )?hora es",
+    r"que (?:horas|oras|orais)",  # as a recogniser hears it
 )
 def time(match: re.Match[str], question: Question) -> str:
     now = question.now
@@ -65,7 +66,7 @@ def time(match: re.Match[str], question: Question) -> str:
 
 @rule(
     rf"(?:(?:cual|que) (?:es|era|fue|sera) )?la fecha(?: actual)?(?: de)?{_WHEN.format('of')}",
-    rf"que fecha (?:es|era|fue|sera|tenemos|estamos){_WHEN.format('at')}",
+    rf"que fecha (?:es|era|fue|sera|tenemos|estamos|eso){_WHEN.format('at')}",
     r"a que fecha estamos",
     rf"a (?:que dia|cuanto|cuantos) (?:del mes )?estamos{_WHEN.format('on')}",
     rf"que dia del mes (?:es|era|fue|sera){_WHEN.format('part')}",

@@ -27,8 +27,8 @@ VOLUME = 0.4
 
 SLOWEST, FASTEST = 0.5, 2.0
 
-EDGE_LEVEL = -45.0
-"""dBFS. It hums in its pauses."""
+EDGE_LEVEL = -41.0
+"""dBFS. It hums in its pauses, and clicks behind its sentences."""
 
 GAP, GAP_LEVEL = OUTPUT_RATE // 5, 10 ** (-36 / 20)
 """A pause within a phrase: so many samples (200 ms) without one above the level. Closed lips are quiet for less."""

@@ -5,14 +5,22 @@ from pathlib import Path
 import pytest
 import tzlocal
 
+from config.agent import AgentConfig
 from config.agents import load_agents
 from config.problem import SettingsError
 from config.settings import Settings
 
 
+def agents(settings: Settings) -> dict[str, AgentConfig]:
+    return {agent.id: agent for agent in load_agents(settings)}
+
+
+def test_a_fresh_server_has_two_agents() -> None:
+    assert list(agents(Settings())) == ["demo", "mara"]
+
+
 def test_the_demo_agent_answers_on_a_fresh_server() -> None:
-    (demo,) = load_agents(Settings())
-    assert demo.id == "demo"
+    demo = agents(Settings())["demo"]
     assert demo.language == "en"
     assert demo.generates
     assert demo.llm is not None
@@ -23,12 +31,21 @@ def test_the_demo_agent_answers_on_a_fresh_server() -> None:
     assert demo.allowed_origins == tuple(f"{scheme}://{host}:*" for scheme in ("http", "https") for host in hosts)
 
 
+def test_mara_speaks_spanish() -> None:
+    mara = agents(Settings())["mara"]
+    assert mara.language == "es"
+    assert mara.generates
+    assert "You are Mara" in mara.effective_prompt
+    assert (mara.greeting_for("es-MX") or "").startswith("¡Hola!")
+    assert (mara.voice.provider, mara.voice.voice_id) == ("elevenlabs", "EXAVITQu4vr4xnSDxMaL")
+
+
 @pytest.mark.parametrize("zone", ["America/Lima", "Asia/Kathmandu"])
-def test_the_demo_agent_lives_in_the_time_zone_of_its_machine(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shipped_agents_live_in_the_time_zone_of_their_machine(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("TZ", zone)
         tzlocal.reload_localzone()
-        assert load_agents(Settings())[0].timezone == zone
+        assert {agent.timezone for agent in load_agents(Settings())} == {zone}
     tzlocal.reload_localzone()
 
 
@@ -43,13 +60,13 @@ def test_the_demo_agent_lives_in_the_time_zone_of_its_machine(zone: str, monkeyp
         Settings(host="0.0.0.0", published_on="127.0.0.1", trust_proxy=True),
     ],
 )
-def test_the_demo_agent_is_open_to_nobody_when_others_can_reach_it(settings: Settings) -> None:
-    assert load_agents(settings)[0].allowed_origins == ()
+def test_the_shipped_agents_are_open_to_nobody_when_others_can_reach_it(settings: Settings) -> None:
+    assert {agent.allowed_origins for agent in load_agents(settings)} == {()}
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "[::1]", "localhost"])
-def test_the_demo_agent_is_open_in_a_container_that_only_its_own_machine_can_reach(address: str) -> None:
-    assert load_agents(Settings(host="0.0.0.0", published_on=address))[0].allowed_origins
+def test_the_shipped_agents_are_open_in_a_container_that_only_its_own_machine_can_reach(address: str) -> None:
+    assert all(agent.allowed_origins for agent in load_agents(Settings(host="0.0.0.0", published_on=address)))
 
 
 def test_agents_are_declared_in_the_file(tmp_path: Path) -> None:
@@ -66,7 +83,9 @@ def test_agents_are_declared_in_the_file(tmp_path: Path) -> None:
         [agents.demo]
         greeting = "Mine"
     """)
-    demo, desk = load_agents(Settings.load(file))
+    found = agents(Settings.load(file))
+    assert list(found) == ["demo", "mara", "front-desk"]
+    demo, desk = found["demo"], found["front-desk"]
     assert demo.greeting_for("en") == "Mine"
     assert desk.id == "front-desk"
     assert desk.greeting_for("es-MX") == "Hola"
@@ -85,7 +104,7 @@ def test_a_declared_agent_answers_unless_its_model_is_switched_off(tmp_path: Pat
         [agents.mute]
         llm = false
     """)
-    _, receptionist, silent, mute = load_agents(Settings.load(file))
+    *_, receptionist, silent, mute = load_agents(Settings.load(file))
     assert receptionist.generates
     assert receptionist.llm is not None
     assert receptionist.llm.provider is None

@@ -27,6 +27,7 @@ def ask(text: str, previous: str = "") -> str | None:
     [
         ("¿Qué hora es?", "Son las tres y cinco de la tarde."),
         ("¿Me puede decir la hora, por favor?", "Son las tres y cinco de la tarde."),
+        ("¿Qué oras?", "Son las tres y cinco de la tarde."),
         ("Hola, ¿qué hora es?", "Son las tres y cinco de la tarde."),
         ("¿Cuál es la fecha de hoy?", "Hoy es domingo, 22 de noviembre de 2026."),
         ("¿A qué día estamos?", "Hoy es domingo, 22 de noviembre de 2026."),

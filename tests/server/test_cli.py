@@ -73,7 +73,7 @@ def test_one_ready_line_and_a_clean_end(tmp_path: Path) -> None:
     assert ready["event"] == "ready"
     assert ready["url"].startswith("http://localhost:")
     assert ready["udp_port"] > 0
-    assert ready["agents"] == ["demo"]
+    assert ready["agents"] == ["demo", "mara"]
 
 
 def test_the_welcome_says_where_to_click_and_shows_a_new_key_once(tmp_path: Path) -> None:

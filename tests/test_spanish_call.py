@@ -1,0 +1,48 @@
+"""A call in Spanish from end to end: the shipped agent ``mara``, a recorded question, and what was really said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hearing import messages, read_wav, transcribe
+from tests.live import LiveServer
+from tests.test_first_call import DATA, talk
+from tests.words import normalised, word_error_rate
+
+pytestmark = [pytest.mark.models, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with LiveServer(tmp_path_factory.mktemp("server")) as live:
+        yield live
+
+
+async def test_a_sum_is_asked_heard_and_answered_in_spanish(server: LiveServer, tmp_path: Path) -> None:
+    call = talk(server, tmp_path, str(DATA / "question-es-sum.flac"), "--agent", "mara")
+    assert call.code == 0, call.errors
+    [started] = [frame for frame in call.frames if frame["event"] == "session.started"]
+    assert started["language"] == "es"
+    assert (started["engines"]["stt"], started["engines"]["tts"]) == ("whisper", "pico")
+    warnings = [frame for frame in call.frames if frame["event"] == "error"]
+    assert [(frame["code"], frame["error"]) for frame in warnings] == [
+        ("FALLBACK", "there is no voice engine 'elevenlabs' here; pico takes its place")
+    ]
+    [asked] = call.texts("user.message")
+    assert word_error_rate(("Cuánto es 7 más 5", asked)) <= 0.2, asked
+    assert call.texts("bot.finished")[-1] == "Siete más cinco son doce."
+    greeting, answer = await transcribe(*messages(read_wav(call.audio)), language="es")
+    assert {"hola", "mara"} <= set(normalised(greeting)), greeting
+    assert {"doce", "12", "twelve"} & set(normalised(answer)), answer
+    server.empty_after(3.0)
+
+
+async def test_english_goes_on_beside_it(server: LiveServer, tmp_path: Path) -> None:
+    call = talk(server, tmp_path, str(DATA / "question-sum.flac"))
+    assert call.code == 0, call.errors
+    [started] = [frame for frame in call.frames if frame["event"] == "session.started"]
+    assert (started["language"], started["engines"]["stt"]) == ("en", "moonshine")
+    assert call.texts("bot.finished")[-1] == "Seven plus five is twelve."
