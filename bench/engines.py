@@ -20,9 +20,12 @@ import numpy as np
 from media.audio import INPUT_FRAME, INPUT_RATE, OUTPUT_RATE
 from pipeline.llm import GenerateOptions
 from pipeline.models import CATALOGUE, SMOLLM2
+from pipeline.stt import SpeechToText, Stream
 from pipeline.stt.moonshine import Moonshine
-from pipeline.stt.redecoding import RedecodingStream
+from pipeline.stt.whisper import Whisper
+from pipeline.tts import TextToSpeech
 from pipeline.tts.hibari import Hibari
+from pipeline.tts.pico import Pico
 from pipeline.worker import Worker
 from tests.voices import recording, silence
 
@@ -30,8 +33,14 @@ TICK = 0.02
 HANGOVER = 0.3
 """Seconds from ``pause`` to ``flush``: a short silence that ends a turn."""
 
-VOICES = ["en-00.flac", "en-04.flac", "en-08.flac", "en-12.flac", "en-16.flac", "question-sum.flac", "human-00.flac"]
-SENTENCE = "The nearest train station is two streets away, next to the old library."
+VOICES = {
+    "en": [f"{name}.flac" for name in ("en-00", "en-04", "en-08", "en-12", "en-16", "question-sum", "human-00")],
+    "es": [f"{name}.flac" for name in ("es-00", "es-02", "es-04", "es-06", "es-08", "es-10", "question-es-sum")],
+}
+SENTENCES = {
+    "en": "The nearest train station is two streets away, next to the old library.",
+    "es": "La estación de tren más cercana está a dos calles, al lado de la vieja biblioteca.",
+}
 
 
 def show(name: str, **figures: Any) -> None:
@@ -75,7 +84,7 @@ async def round_trips() -> None:
     await worker.aclose()
 
 
-async def talk(stream: RedecodingStream, name: str) -> float:
+async def talk(stream: Stream, name: str) -> float:
     """Write a recording at the pace of speech, fall silent and end the turn; returns when that was."""
     pcm = np.concatenate([recording(name), silence(0.2)])
     loop = asyncio.get_running_loop()
@@ -89,10 +98,11 @@ async def talk(stream: RedecodingStream, name: str) -> float:
     return time.perf_counter()
 
 
-async def hearing(stt: Moonshine) -> None:
+async def hearing(stt: SpeechToText, language: str) -> None:
+    voices = VOICES[language]
     decoded, spent = 0.0, 0.0
-    for name in VOICES:
-        stream = stt.stream("en")
+    for name in voices:
+        stream = stt.stream(language)
         stream.write(recording(name))
         stream.flush()
         began = time.perf_counter()
@@ -100,11 +110,11 @@ async def hearing(stt: Moonshine) -> None:
         spent += time.perf_counter() - began
         decoded += len(recording(name)) / INPUT_RATE
         await stream.aclose()
-    show("moonshine decode", audio_s=decoded, rtf=spent / decoded, mean_ms=spent / len(VOICES) * 1e3)
+    show(f"{stt.name} decode", audio_s=decoded, rtf=spent / decoded, mean_ms=spent / len(voices) * 1e3)
 
     partials, finals = [], []
-    for name in VOICES:
-        stream = stt.stream("en")
+    for name in voices:
+        stream = stt.stream(language)
         began = time.perf_counter()
         talking = asyncio.create_task(talk(stream, name))
         first = 0.0
@@ -115,25 +125,25 @@ async def hearing(stt: Moonshine) -> None:
         finals.append(time.perf_counter() - await talking)
         partials.append(first)
         await stream.aclose()
-    show("moonshine first partial", **percentiles(partials))
-    show("moonshine final after flush", **percentiles(finals))
+    show(f"{stt.name} first partial", **percentiles(partials))
+    show(f"{stt.name} final after flush", **percentiles(finals))
 
 
 async def one(text: str) -> AsyncIterator[str]:
     yield text
 
 
-async def speaking(tts: Hibari) -> None:
+async def speaking(tts: TextToSpeech, language: str) -> None:
     firsts, spent, spoken = [], 0.0, 0.0
     for _ in range(10):
         began, first = time.perf_counter(), 0.0
-        async for chunk in tts.speak(one(SENTENCE), voice="", language="en"):
+        async for chunk in tts.speak(one(SENTENCES[language]), voice="", language=language):
             first = first or time.perf_counter() - began
             spoken += len(chunk.pcm) / OUTPUT_RATE
         firsts.append(first)
         spent += time.perf_counter() - began
-    show("hibari first chunk", text=SENTENCE, **percentiles(firsts))
-    show("hibari synthesis", audio_s=spoken, rtf=spent / spoken)
+    show(f"{tts.name} first chunk", text=SENTENCES[language], **percentiles(firsts))
+    show(f"{tts.name} synthesis", audio_s=spoken, rtf=spent / spoken)
 
 
 async def lateness(name: str, seconds: float, *loads: Callable[[], Coroutine[Any, Any, object]]) -> None:
@@ -167,12 +177,12 @@ async def main(models: Path | None) -> None:
     async def hear() -> None:
         stream = stt.stream("en")
         try:
-            await talk(stream, VOICES[0])
+            await talk(stream, VOICES["en"][0])
         finally:
             await stream.aclose()
 
     async def speak() -> None:
-        async for _ in tts.speak(one(SENTENCE), voice="", language="en"):
+        async for _ in tts.speak(one(SENTENCES["en"]), voice="", language="en"):
             pass
 
     loads = [hear, hear, speak]
@@ -190,12 +200,36 @@ async def main(models: Path | None) -> None:
 
         loads.append(think)
 
-    await hearing(stt)
-    await speaking(tts)
+    await hearing(stt, "en")
+    await speaking(tts, "en")
     await lateness("idle", 5)
     await lateness(f"two streams heard and {', '.join(engine.name for engine in engines)} at work", 15, *loads)
     for engine in engines:
         await engine.aclose()
+    await spanish()
+
+
+async def spanish() -> None:
+    stt, tts = Whisper(), Pico()
+    await load(stt)
+    await load(tts)
+    await hearing(stt, "es")
+    await speaking(tts, "es")
+
+    async def hear() -> None:
+        stream = stt.stream("es")
+        try:
+            await talk(stream, VOICES["es"][0])
+        finally:
+            await stream.aclose()
+
+    async def speak() -> None:
+        async for _ in tts.speak(one(SENTENCES["es"]), voice="", language="es"):
+            pass
+
+    await lateness("two streams heard in Spanish and whisper, pico at work", 15, hear, hear, speak)
+    await stt.aclose()
+    await tts.aclose()
 
 
 if __name__ == "__main__":

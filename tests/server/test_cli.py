@@ -312,6 +312,8 @@ def test_doctor_looks_at_everything(tmp_path: Path, redis_url: str) -> None:
         "stt",
         "llm",
         "tts",
+        "language en",
+        "language es",
         "network",
         "HTTP port",
         "TURN",

@@ -11,6 +11,7 @@ import redis
 
 from config.agent import AgentConfig
 from config.settings import Settings
+from pipeline.engine import Engines
 from server import doctor
 from tests import certificates
 from tests.redis_server import RedisServer
@@ -105,3 +106,17 @@ async def test_a_redis_that_refuses_and_one_that_is_gone(own_redis: RedisServer)
     own_redis.kill()
     (found,) = await doctor._redis(own_redis.url)
     assert (found.ok, found.text) == (False, "does not answer")
+
+
+@pytest.mark.models
+async def test_languages() -> None:
+    engines = Engines(Settings.load())
+    try:
+        spanish, portuguese = [await doctor._language(engines, language) for language in ("es-MX", "pt-BR")]
+    finally:
+        await engines.aclose()
+    assert spanish.ok
+    assert spanish.text == "whisper hears it, pico speaks it"
+    assert not portuguese.ok
+    assert portuguese.text == "nobody here hears and speaks 'pt-BR'; the call is in English"
+    assert portuguese.fix
