@@ -9,6 +9,7 @@ const GATHERING_LIMIT_MS = 2000;
 const REQUEST_LIMIT_MS = 15000;
 const MEDIA_LIMIT_MS = 15000;
 const PING_MS = 1000;
+const GESTURES = ["pointerup", "keydown"];
 const PUBLISHABLE = "pk_publishable_";
 const CONSTRAINTS = { audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } };
 
@@ -193,6 +194,7 @@ class Line {
   #told = false; // the server said that the call ended
   #over = false;
   #leave = () => this.close();
+  #unblock = () => this.#speaker.play().catch(() => {});
   muted = false;
   sessionId = null;
 
@@ -287,6 +289,7 @@ class Line {
     this.#speaker.play().catch((error) => {
       if (this.#over || error.name !== "NotAllowedError") return;
       const text = "The browser plays no sound before somebody clicks or types on the page.";
+      for (const gesture of GESTURES) addEventListener(gesture, this.#unblock);
       this.#tell("error", { event: "error", error: text, code: "AUDIO_BLOCKED" });
     });
   }
@@ -333,10 +336,12 @@ class Line {
   }
 
   #release() {
+    if (this.#over) return;
     this.#over = true;
     clearInterval(this.#pinging);
     clearTimeout(this.#waiting);
     removeEventListener("pagehide", this.#leave);
+    for (const gesture of GESTURES) removeEventListener(gesture, this.#unblock);
     stop(this.#microphone);
     this.#pc?.close();
     this.#silence?.close();
@@ -349,9 +354,12 @@ class Line {
 /** `{ token, server }`: the page's own token, its provider's, or one from the server, where the page's origin counts. */
 async function getToken({ token, tokenProvider, server, agentId, apiKey }) {
   if (!token && tokenProvider) {
-    const given = await Promise.resolve(tokenProvider()).catch((error) => {
+    let given;
+    try {
+      given = await tokenProvider();
+    } catch (error) {
       throw new PinecallError(`No token: ${error?.message ?? error}`, "TOKEN_PROVIDER_FAILED", { cause: error });
-    });
+    }
     token = typeof given === "string" ? given : given?.token;
     server ??= given?.server; // the page knows better where the server is than the backend does
     if (!token) throw new PinecallError("No token: the page's token provider gave none.", "TOKEN_PROVIDER_FAILED");

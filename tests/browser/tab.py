@@ -165,7 +165,8 @@ class Tab(ABC):
     async def describe(self) -> str:
         facts = {
             "state": await self.state(),
-            "notice": await self.evaluate("document.getElementById('notice').textContent"),
+            "notice": await self.evaluate("document.getElementById('notice')?.textContent"),
+            "page": await self.evaluate("window.seen?.slice(-20)"),
             "captions": [[caption.role, caption.text] for caption in await self.captions()],
             "frames": (await self.frames())[-12:],
             "troubles": await self.evaluate("voiceTest.troubles"),
