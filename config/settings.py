@@ -228,7 +228,8 @@ class Settings(BaseSettings):
         default=None, description="GGUF file of the local language model; none: the small one in models_dir."
     )
     stt: Name = Field(
-        default="moonshine", description="Speech-to-text engine of agents that name none, or none that is here."
+        default="moonshine",
+        description="Speech-to-text engine of agents that name none, or none that is here, in the languages that it knows.",
     )
     llm: Name = Field(default="local", description="Language model engine, likewise.")
     tts: Name = Field(default="hibari", description="Text-to-speech engine, likewise.")
