@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import pytest
@@ -100,7 +101,7 @@ def laboratory() -> Iterator[Lab]:
         yield lab
     finally:
         for name in names.values():
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+            _remove(name)
 
 
 def _build(lab: Lab) -> None:
@@ -161,7 +162,16 @@ def _check() -> None:
 def _remove_leftovers() -> None:
     for name in re.findall(rf"^{PREFIX}-\d+-\w+", _run("ip", "netns", "list"), re.MULTILINE):
         if not os.path.exists(f"/proc/{name.split('-')[1]}"):
-            _run("ip", "netns", "delete", name)
+            _remove(name)
+
+
+def _remove(name: str) -> None:
+    """A namespace that may not even have been made, with all that still runs in it."""
+    inside = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False).stdout
+    for process in inside.split():
+        with suppress(ProcessLookupError):
+            os.kill(int(process), signal.SIGKILL)
+    subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
 
 def _cable(one: Node, plug: str, other: Node, socket: str) -> None:
