@@ -229,7 +229,7 @@ class Settings(BaseSettings):
     )
     stt: Name = Field(
         default="moonshine",
-        description="Speech-to-text engine of agents that name none, or none that is here, in the languages that it knows.",
+        description="Speech-to-text engine of agents that name none, or none here, if it knows their language.",
     )
     llm: Name = Field(default="local", description="Language model engine, likewise.")
     tts: Name = Field(default="hibari", description="Text-to-speech engine, likewise.")
