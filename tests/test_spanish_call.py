@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from server.peer import Peer
+from server.talk import read_audio
 from tests.hearing import messages, read_wav, transcribe
 from tests.live import LiveServer
 from tests.test_first_call import DATA, talk
@@ -38,6 +42,32 @@ async def test_a_sum_is_asked_heard_and_answered_in_spanish(server: LiveServer, 
     assert {"hola", "mara"} <= set(normalised(greeting)), greeting
     assert {"doce", "12", "twelve"} & set(normalised(answer)), answer
     server.empty_after(3.0)
+
+
+async def heard(peer: Peer, event: str) -> dict[str, Any]:
+    """The next frame of this name."""
+    async with asyncio.timeout(60):
+        while True:
+            found = await peer.next_event(60)
+            if found is not None and found.event == event:
+                return found.frame
+
+
+async def test_a_page_switches_an_english_call_to_spanish(server: LiveServer) -> None:
+    """Protocol 8.10."""
+    async with Peer(server.url, "demo") as peer:
+        await peer.connect()
+        assert "demo agent" in (await heard(peer, "bot.finished"))["text"]
+        peer.act("configure", language="es-MX")
+        assert (await heard(peer, "config.updated"))["config"] == {"language": "es-MX"}
+        answer = ""
+        while not answer.startswith("¡Adiós!"):  # until the engines are loaded English goes on
+            peer.act("inject_text", text="Adiós.")
+            answer = (await heard(peer, "bot.finished"))["text"]
+        await peer.say(read_audio(DATA / "question-es-date.flac"))
+        assert word_error_rate(("Cuál es la fecha de hoy", (await heard(peer, "user.message"))["text"])) <= 0.2
+        answer = (await heard(peer, "bot.finished"))["text"]
+        assert answer.startswith("Hoy es "), answer
 
 
 async def test_english_goes_on_beside_it(server: LiveServer, tmp_path: Path) -> None:

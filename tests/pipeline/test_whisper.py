@@ -51,7 +51,7 @@ async def hear(whisper: Whisper, language: str, pcm: Pcm) -> Transcript:
 
 @pytest.mark.models
 async def test_spanish_is_understood(whisper: Whisper) -> None:
-    sentences = [name for name in SPANISH if "short" not in name]
+    sentences = [name for name in SPANISH if name.startswith("es-") and "short" not in name]
     heard = [(said(name), (await hear(whisper, "es", recording(name))).text) for name in sentences]
     assert word_error_rate(*heard) < 0.1, heard
 
