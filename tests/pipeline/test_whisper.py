@@ -57,7 +57,8 @@ async def test_spanish_is_understood(whisper: Whisper) -> None:
 
 
 @pytest.mark.models
-async def test_short_spanish_is_mostly_understood(whisper: Whisper) -> None:
+async def test_a_short_spanish_phrase_is_understood(whisper: Whisper) -> None:
+    # Single words ("Sí.", "Vale.", "Para.") are misheard more often than not: the model is too small for them.
     assert (await hear(whisper, "es", recording("es-short-06.flac"))).text == "Claro que sí."
 
 
