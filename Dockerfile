@@ -15,7 +15,7 @@ ENV PIP_NO_CACHE_DIR=1 \
 WORKDIR /src
 RUN python -m venv /opt/voice-server
 COPY requirements/runtime.lock requirements/
-RUN pip install --require-hashes --only-binary :all: -r requirements/runtime.lock
+RUN pip install --no-deps --require-hashes --only-binary :all: -r requirements/runtime.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY config config
 COPY media media
