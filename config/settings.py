@@ -236,6 +236,9 @@ class Settings(BaseSettings):
     default_voice: Name = Field(default="heart", description="Voice of agents that name none, or none that is here.")
 
     max_calls: Annotated[int, Field(ge=1, le=100_000)] = Field(default=50, description="Calls at the same time.")
+    agent_max_calls: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=0, description="Calls at the same time with one agent; 0: as many as with all of them."
+    )
     drain_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
         default=30.0, description="How long running calls may go on after SIGTERM, seconds."
     )

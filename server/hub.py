@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -30,13 +31,13 @@ class LiveCall(Protocol):
 
 
 class NoSeatError(ApiError):
-    """503: the server is full, or it is about to leave (``draining``)."""
+    """503: the server or the agent is full, or the server is about to leave (``draining``)."""
 
-    def __init__(self, *, draining: bool) -> None:
+    def __init__(self, who: str, *, draining: bool = False) -> None:
         if draining:
-            super().__init__(503, "The server is shutting down", "SERVER_DRAINING", {"Retry-After": "5"})
+            super().__init__(503, f"{who} is shutting down", "SERVER_DRAINING", {"Retry-After": "5"})
         else:
-            super().__init__(503, "The server is at capacity", "SERVER_AT_CAPACITY", {"Retry-After": "5"})
+            super().__init__(503, f"{who} is at capacity", "SERVER_AT_CAPACITY", {"Retry-After": "5"})
         self.draining = draining
 
 
@@ -52,18 +53,20 @@ class Seat:
 
 
 class Hub:
-    """Agents by slug, live calls and seats of one process.
+    """Agents by slug, live calls and seats of one process: ``max_calls`` in all, ``agent_max_calls`` of one agent (0:
+    no limit of its own). Source: protocol 9.6.
 
     An async context manager: on leaving, every call is hung up and awaited.
     """
 
-    def __init__(self, agents: Iterable[AgentConfig], *, max_calls: int) -> None:
+    def __init__(self, agents: Iterable[AgentConfig], *, max_calls: int, agent_max_calls: int = 0) -> None:
         self.agents = {agent_slug(agent.id): agent for agent in agents}
         self.calls: dict[str, LiveCall] = {}
         self.max_calls = max_calls
+        self.agent_max_calls = agent_max_calls
         self.draining = False
         self._closing = False
-        self._seats = 0
+        self._seats: Counter[str] = Counter()  # by the slug of their agent, none of them 0
         self._watchers: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -71,31 +74,34 @@ class Hub:
     @property
     def taken(self) -> int:
         """Seats that are not free: live calls and offers in progress."""
-        return self._seats
+        return self._seats.total()
 
     def agent(self, agent_id: str) -> AgentConfig | None:
         """The agent that answers to an id in any spelling (``My Agent`` and ``my-agent`` are one)."""
         return self.agents.get(agent_slug(agent_id))
 
-    def check_seat(self) -> None:
-        """Raise ``NoSeatError`` if no call could begin now."""
-        if self.draining or self._seats >= self.max_calls:
-            raise NoSeatError(draining=self.draining)
+    def check_seat(self, agent_id: str) -> None:
+        """Raise ``NoSeatError`` if no call with this agent could begin now."""
+        if self.draining or self.taken >= self.max_calls:
+            raise NoSeatError("The server", draining=self.draining)
+        if 0 < self.agent_max_calls <= self._seats[agent_slug(agent_id)]:
+            raise NoSeatError(f"Agent '{agent_slug(agent_id)}'")
 
     @contextmanager
-    def seat(self) -> Iterator[Seat]:
+    def seat(self, agent_id: str) -> Iterator[Seat]:
         """Reserve a seat for an offer. It is freed on leaving, unless a call has taken it. Raises ``NoSeatError``."""
-        self.check_seat()
-        self._seats += 1
+        self.check_seat(agent_id)
+        agent = agent_slug(agent_id)
+        self._seats[agent] += 1
         self._empty.clear()
         seat = Seat()
         try:
             yield seat
         finally:
             if seat.call is None:
-                self._free()
+                self._free(agent)
             else:
-                self._watch(seat.call)
+                self._watch(seat.call, agent)
 
     async def drain(self, seconds: float) -> None:
         """Let nobody in, wait up to ``seconds`` for the calls to end, then hang the others up."""
@@ -115,7 +121,7 @@ class Hub:
             async with asyncio.timeout(GOODBYE_SECONDS if seconds is None else seconds):
                 await self._empty.wait()
         except TimeoutError:
-            logger.warning("%d calls did not end in time", self._seats)
+            logger.warning("%d calls did not end in time", self.taken)
 
     async def __aenter__(self) -> Hub:
         return self
@@ -126,22 +132,24 @@ class Hub:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
 
-    def _watch(self, call: LiveCall) -> None:
+    def _watch(self, call: LiveCall, agent: str) -> None:
         self.calls[call.id] = call
         if self._closing:  # its offer was let in before, the others were hung up in between
             call.hangup("server_shutdown")
-        watcher = asyncio.create_task(self._attend(call), name=f"seat of {call.id}")
+        watcher = asyncio.create_task(self._attend(call, agent), name=f"seat of {call.id}")
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
 
-    async def _attend(self, call: LiveCall) -> None:
+    async def _attend(self, call: LiveCall, agent: str) -> None:
         try:
             await call.wait_ended()
         finally:
             del self.calls[call.id]
-            self._free()
+            self._free(agent)
 
-    def _free(self) -> None:
-        self._seats -= 1
-        if self._seats == 0:
+    def _free(self, agent: str) -> None:
+        self._seats[agent] -= 1
+        if not self._seats[agent]:
+            del self._seats[agent]
+        if not self._seats:
             self._empty.set()

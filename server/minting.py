@@ -14,7 +14,7 @@ from server.http import ApiError, answer, base_url, client_address
 from server.hub import Hub
 from server.rate import Counter, RateLimit, network_of
 from tokens.access import Grant, authorize_mint
-from tokens.errors import InvalidKey
+from tokens.errors import AccessError, InvalidKey
 from tokens.keys import ApiKeys
 from tokens.minting import TokenOffice
 from tokens.record import Record, parse_metadata
@@ -52,7 +52,7 @@ class Minting:
             raise offline(agent_id) if key is None or self._keys.holder(key) else InvalidKey
         grant = self._authorise(request, agent, key)
         record = _sealed(request, channel, agent, grant, keyed=key is not None)
-        self._hub.check_seat()
+        self._hub.check_seat(agent.id)
         server = self._base(request)
         if not grant.may_seal:  # last, so that what is refused anyway does not use up the others' share
             await self._per_agent.check(f"{grant.org}:{agent.id}")
@@ -60,6 +60,20 @@ class Minting:
         ttl = self._office.ttl
         body = {"token": token, "server": server, "expires_in": ttl, "expiresIn": ttl, "agent_id": agent.id}
         return answer(body, headers={"Cache-Control": "no-store"})
+
+    def reachable(self, request: web.Request) -> list[AgentConfig]:
+        """The agents of which this request would get a token. Raises ``InvalidKey`` for a key that is none."""
+        key = _mint_key(request)
+        if key is not None and self._keys.holder(key) is None:
+            raise InvalidKey
+        return [agent for agent in self._hub.agents.values() if self._lets_in(request, agent, key)]
+
+    def _lets_in(self, request: web.Request, agent: AgentConfig, key: str | None) -> bool:
+        try:
+            self._authorise(request, agent, key)
+        except (AccessError, ApiError):
+            return False
+        return True
 
     def _authorise(self, request: web.Request, agent: AgentConfig, key: str | None) -> Grant:
         grant = authorize_mint(

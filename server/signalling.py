@@ -71,7 +71,7 @@ class Signalling:
         if self._hub.agent(claims.agent) is None:
             raise offline(claims.agent)
         offer = _offer(body)
-        with self._hub.seat() as seat:
+        with self._hub.seat(claims.agent) as seat:
             session, call = await self._begin(claims, offer, body, seat)
         logger.info("call %s: agent %s, %d of %d seats", call.id, claims.agent, self._hub.taken, self._hub.max_calls)
         return answer(

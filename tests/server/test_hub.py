@@ -31,8 +31,8 @@ class Call:
         await self.ended.wait()
 
 
-def enter(hub: Hub, name: str, *, deaf: bool = False) -> Call:
-    with hub.seat() as seat:
+def enter(hub: Hub, name: str, *, agent: str = "demo", deaf: bool = False) -> Call:
+    with hub.seat(agent) as seat:
         call = Call(name, deaf=deaf)
         seat.take(call)
     return call
@@ -48,7 +48,7 @@ async def test_a_seat_is_held_until_the_call_has_ended() -> None:
         call = enter(hub, "one")
         assert hub.taken == 1
         assert hub.calls == {"one": call}
-        with pytest.raises(NoSeatError) as refusal, hub.seat():
+        with pytest.raises(NoSeatError) as refusal, hub.seat("demo"):
             pass
         assert not refusal.value.draining
         call.ended.set()
@@ -58,10 +58,25 @@ async def test_a_seat_is_held_until_the_call_has_ended() -> None:
         enter(hub, "two")
 
 
+async def test_an_agent_leaves_seats_to_the_others() -> None:
+    async with Hub([], max_calls=3, agent_max_calls=1) as hub:
+        call = enter(hub, "one", agent="Mara")
+        with pytest.raises(NoSeatError, match="Agent 'mara' is at capacity") as refusal:
+            hub.check_seat("mara")
+        assert (refusal.value.status, refusal.value.code) == (503, "SERVER_AT_CAPACITY")
+        enter(hub, "two", agent="demo")
+        enter(hub, "three", agent="other")
+        with pytest.raises(NoSeatError, match="The server is at capacity"):
+            hub.check_seat("fourth")
+        call.ended.set()
+        await settle()
+        enter(hub, "four", agent="mara")
+
+
 async def test_a_failed_offer_frees_its_seat() -> None:
     async with Hub([], max_calls=1) as hub:
         for _ in range(10):
-            with pytest.raises(ValueError, match="no"), hub.seat():
+            with pytest.raises(ValueError, match="no"), hub.seat("demo"):
                 raise ValueError("no")
         assert hub.taken == 0
 
@@ -72,7 +87,7 @@ async def test_a_call_that_fails_frees_its_seat() -> None:
             raise RuntimeError("broken")
 
     async with Hub([], max_calls=1) as hub:
-        with hub.seat() as seat:
+        with hub.seat("demo") as seat:
             seat.take(Broken("one"))
         await settle()
         assert hub.taken == 0
@@ -84,7 +99,7 @@ async def test_drain_waits_for_the_calls_and_lets_nobody_in() -> None:
         drain = asyncio.create_task(hub.drain(60))
         await settle()
         with pytest.raises(NoSeatError) as refusal:
-            hub.check_seat()
+            hub.check_seat("demo")
         assert refusal.value.draining
         assert not drain.done()
         call.ended.set()
@@ -102,7 +117,7 @@ async def test_drain_hangs_up_what_is_left_when_the_time_is_over() -> None:
 
 async def test_an_offer_let_in_before_the_drain_keeps_its_call() -> None:
     async with Hub([], max_calls=5) as hub:
-        with hub.seat() as seat:
+        with hub.seat("demo") as seat:
             drain = asyncio.create_task(hub.drain(60))
             await settle()
             call = Call("late")
@@ -116,7 +131,7 @@ async def test_an_offer_let_in_before_the_drain_keeps_its_call() -> None:
 
 async def test_an_offer_that_outlives_the_drain_is_hung_up() -> None:
     async with Hub([], max_calls=5) as hub:
-        with hub.seat() as seat:
+        with hub.seat("demo") as seat:
             drain = asyncio.create_task(hub.drain(0))
             await settle()
             call = Call("late")
@@ -152,8 +167,8 @@ class Seats(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.hub = Hub([], max_calls=3)
-        self.live: list[Call] = []
+        self.hub = Hub([], max_calls=3, agent_max_calls=2)
+        self.live: list[tuple[str, Call]] = []
         self.count = 0
 
     def run(self, step: object) -> None:
@@ -164,19 +179,19 @@ class Seats(RuleBasedStateMachine):
 
         self.loop.run_until_complete(inside())
 
-    @rule(fails=st.booleans())
-    def offer(self, fails: bool) -> None:
+    @rule(agent=st.sampled_from(["demo", "mara"]), fails=st.booleans())
+    def offer(self, agent: str, fails: bool) -> None:
         def step() -> None:
             self.count += 1
-            full = len(self.live) == 3
+            full = len(self.live) == 3 or [name for name, _ in self.live].count(agent) == 2
             try:
-                with self.hub.seat() as seat:
+                with self.hub.seat(agent) as seat:
                     assert not full
                     if fails:
                         raise ValueError
                     call = Call(str(self.count))
                     seat.take(call)
-                    self.live.append(call)
+                    self.live.append((agent, call))
             except NoSeatError:
                 assert full
             except ValueError:
@@ -187,13 +202,13 @@ class Seats(RuleBasedStateMachine):
     @rule(which=st.integers(0, 2))
     def end(self, which: int) -> None:
         if which < len(self.live):
-            call = self.live.pop(which)
+            _, call = self.live.pop(which)
             self.run(call.ended.set)
 
     @invariant()
     def seats_are_calls(self) -> None:
         assert self.hub.taken == len(self.live)
-        assert set(self.hub.calls) == {call.id for call in self.live}
+        assert set(self.hub.calls) == {call.id for _, call in self.live}
 
     def teardown(self) -> None:
         self.loop.run_until_complete(self.hub.__aexit__())

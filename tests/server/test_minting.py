@@ -243,7 +243,7 @@ async def test_refusals(status: int, detail: str, headers: dict[str, str], query
 async def test_no_token_for_a_server_without_a_seat() -> None:
     mint = Mint(max_calls=1)
     async with visiting(mint.app) as session:
-        with mint.hub.seat():
+        with mint.hub.seat("open"):
             status, body = await get(session, BEARER, agent_id="open")
             assert (status, body["code"]) == (503, "SERVER_AT_CAPACITY")
         assert (await get(session, BEARER, agent_id="open"))[0] == 200

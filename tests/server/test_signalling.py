@@ -82,7 +82,9 @@ async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 
 
 @asynccontextmanager
-async def stand(ledger: Ledger | None = None, *, max_calls: int = 5, **options: Any) -> AsyncIterator[Stand]:
+async def stand(
+    ledger: Ledger | None = None, *, max_calls: int = 5, agent_max_calls: int = 0, **options: Any
+) -> AsyncIterator[Stand]:
     settings = Settings(**{"offer_rate": 0, **options})
     media = MediaEngine(addresses=["127.0.0.1"])
     await media.start()
@@ -91,7 +93,8 @@ async def stand(ledger: Ledger | None = None, *, max_calls: int = 5, **options: 
     office = TokenOffice(SIGNING, ledger)
     app = http.application()
     try:
-        async with Hub([AgentConfig(id="demo"), AgentConfig(id="other")], max_calls=max_calls) as hub:
+        agents = [AgentConfig(id="demo"), AgentConfig(id="other")]
+        async with Hub(agents, max_calls=max_calls, agent_max_calls=agent_max_calls) as hub:
             app.router.add_routes(Signalling(settings, office, hub, media, engines, counter=MemoryCounter()).routes())
             async with visiting(app) as session:
                 yield Stand(hub, office, media, session)
@@ -235,6 +238,19 @@ async def test_a_full_server_keeps_the_token_good() -> None:
         assert (status, body["code"]) == (503, "SERVER_AT_CAPACITY")
         server.hub.calls[first].hangup("test")
         await server.empty()
+        assert (await server.offer(token=token))[0] == 200
+
+
+async def test_a_full_agent_keeps_the_token_good_and_the_others_free() -> None:
+    async with stand(agent_max_calls=1) as server:
+        first = (await server.offer())[1]["session_id"]
+        token = await server.token()
+        status, body = await server.offer(token=token)
+        assert (status, body["code"]) == (503, "SERVER_AT_CAPACITY")
+        assert body["detail"] == "Agent 'demo' is at capacity"
+        assert (await server.offer(token=await server.token("other")))[0] == 200
+        server.hub.calls[first].hangup("test")
+        await until(lambda: first not in server.hub.calls)
         assert (await server.offer(token=token))[0] == 200
 
 
