@@ -7,7 +7,7 @@ import importlib
 import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from config.identity import base_language
 
@@ -85,6 +85,14 @@ class CallEngines:
     """A recording for when ``tts`` does not work."""
     warnings: tuple[str, ...] = ()
     """What the agent asked for and does not get, one line each for a person."""
+
+
+class Outlook(NamedTuple):
+    """An engine that a call would get."""
+
+    name: str
+    state: Literal["ready", "loading", "unloaded"]
+    """``unloaded``: the first call that needs it loads it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -169,6 +177,18 @@ class Engines:
         return CallEngines(
             **picked, language=language, voice=voice, apology=apology(language), warnings=tuple(warnings)
         )
+
+    def outlook(self, agent: AgentConfig) -> dict[Kind, Outlook] | None:
+        """What ``choose`` would give this agent now; ``None``: not in its language. Loads nothing, warns of nothing."""
+        found: dict[Kind, Outlook] = {}
+        for kind in TABLE:
+            entry = self._able(kind, agent, agent.language)
+            if entry is None:
+                return None
+            found[kind] = Outlook(
+                entry.name, "ready" if entry.state == "ready" else "loading" if entry.task else "unloaded"
+            )
+        return found
 
     def status(self) -> dict[str, dict[str, str]]:
         """For each kind the engine of the settings: ``{"name", "state", "detail"}``.

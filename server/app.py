@@ -10,6 +10,7 @@ from config.settings import Settings
 from media.engine import MediaEngine
 from pipeline.engine import Engines
 from server import http, playground
+from server.directory import Directory
 from server.health import Health
 from server.hub import Hub
 from server.minting import Minting
@@ -34,10 +35,12 @@ class Parts:
 
 def build_app(parts: Parts) -> web.Application:
     app = http.application()
+    minting = Minting(parts.settings, parts.keys, parts.office, parts.hub, parts.counter)
     signalling = Signalling(parts.settings, parts.office, parts.hub, parts.media, parts.engines, counter=parts.counter)
     app.router.add_routes(
         [
-            *Minting(parts.settings, parts.keys, parts.office, parts.hub, parts.counter).routes(),
+            *minting.routes(),
+            *Directory(parts.settings, minting, parts.engines, parts.counter).routes(),
             *signalling.routes(),
             *Health(parts.hub, parts.media, parts.engines).routes(),
             *playground.routes(parts.settings.public_url),
