@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StrictBool, StrictStr, ValidationError
+from pydantic import AfterValidator, Field, StrictStr, ValidationError
 
 from config import shortcuts
 from config.identity import agent_slug, base_language
+from config.part import Flag, Natural, Number, Part, Seconds, Text
 from config.problem import Problem, problems_of
+from config.turns import InterruptionConfig, Preset, TurnDetectionConfig, TurnMode, VadConfig
 
 ANY_LANGUAGE = "*"
 """Key of a greeting that was given as one text for all languages."""
@@ -22,14 +24,15 @@ MAX_ITEMS = 256
 """Of any list or object at the top level: a large frame full of errors costs no more than a small one."""
 MAX_PROBLEMS = 32
 
-UNSUPPORTED = frozenset({"knowledge_base", "preparing", "skills", "turn_detection"})
+UNSUPPORTED = frozenset({"knowledge_base", "preparing", "skills"})
 """Keys of the wire that have no effect here yet; the sender is told."""
 
 SILENT = frozenset({"agent_id", "event", "media", "memory", "mode", "ref", "ringing", "type"})
 """Keys of the wire that are not configuration, or that the protocol wants stored and ignored."""
 
 _ALIASES = {"instructions": "prompt", "prompt_vars": "vars"}
-_UNSUPPORTED_CONFIG = frozenset({"analysis", "realtime", "speaker_filter", "turn_detection", "vad"})
+_HOISTED = {key: key for key in ("interruption", "stt", "turn_detection", "vad")} | {"tts": "voice"}
+_UNSUPPORTED_CONFIG = frozenset({"analysis", "realtime", "speaker_filter"})
 
 
 def _language(tag: str) -> str:
@@ -44,26 +47,8 @@ def _base_url(url: str) -> str:
     return url
 
 
-def _text(text: str) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):  # JSON can carry it, UTF-8 cannot
-        raise ValueError("expected text without lone surrogates")
-    return text
-
-
-Flag = StrictBool
-Text = Annotated[StrictStr, AfterValidator(_text)]
-Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Natural = Annotated[int, Strict(), Field(ge=0, le=2**31)]
-Share = Annotated[Number, Field(ge=0, le=1)]
-Seconds = Annotated[Number, Field(ge=0)]
 Options = Annotated[dict[str, Any], AfterValidator(shortcuts.sendable)]
 Language = Annotated[StrictStr, AfterValidator(_language)]
-
-
-class Part(BaseModel):
-    """A frozen part of the configuration. An unknown key is an error, so that it can be reported."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class VoiceConfig(Part):
@@ -75,7 +60,7 @@ class VoiceConfig(Part):
     speed: Annotated[Number, Field(ge=0.25, le=4)] | None = None
     """1.0 is the natural speed."""
     language: Language | None = None
-    options: Options = {}
+    options: Options = Field(default_factory=dict)
     """What only the provider understands: ``stability``, ``style``, …"""
 
 
@@ -85,7 +70,7 @@ class SttConfig(Part):
     provider: Text | None = None
     model: Text | None = None
     language: Language | None = None
-    options: Options = {}
+    options: Options = Field(default_factory=dict)
 
 
 class LlmConfig(Part):
@@ -101,18 +86,6 @@ class LlmConfig(Part):
     base_url: Annotated[Text, AfterValidator(_base_url)] | None = None
     prompt: Text = ""
     """Early clients send the prompt here; see ``AgentConfig.effective_prompt``."""
-
-
-class InterruptionConfig(Part):
-    """When speech stops the bot. Defaults of the keys that an agent leaves out of a group it sends: protocol 7.5."""
-
-    enabled: Flag = True
-    min_duration_ms: Natural = 300
-    confidence: Share = 0.7
-    min_volume: Share = 0.35
-    """0 switches the test of loudness off."""
-    min_words: Natural = 2
-    backchannel_filter: Flag = True
 
 
 class SessionLimits(Part):
@@ -138,10 +111,12 @@ class AgentConfig(Part):
     """``None``: the backend writes the answers itself."""
     interruption: InterruptionConfig | None = None
     """``None``: the agent sets nothing, the server's own preset applies."""
+    vad: VadConfig | None = None
+    turn_detection: TurnDetectionConfig = TurnDetectionConfig()
     prompt: Text = ""
-    vars: dict[Text, Text] = {}
+    vars: dict[Text, Text] = Field(default_factory=dict)
     raw_prompt: Flag = False
-    greeting: dict[Text, Text] = {}
+    greeting: dict[Text, Text] = Field(default_factory=dict)
     """By language tag; a text for all languages stands under ``ANY_LANGUAGE``. See ``greeting_for``."""
     greeting_in_chat: Flag = False
     timezone: Text = "UTC"
@@ -231,8 +206,8 @@ def _hoisted(nested: Mapping[Any, Any], problems: list[Problem]) -> dict[str, An
     """The parts of ``config`` (protocol 7.6) under their top-level names."""
     values = {}
     for key, value in _spelled(nested).items():
-        if key in ("stt", "tts", "interruption"):
-            values["voice" if key == "tts" else key] = value
+        if key in _HOISTED:
+            values[_HOISTED[key]] = value
         elif key in _UNSUPPORTED_CONFIG:
             problems.append(Problem(f"config.{key}", "unsupported", "has no effect on this server", value))
         elif len(problems) < MAX_PROBLEMS:
@@ -280,6 +255,17 @@ def _interruption(value: object, problems: list[Problem]) -> object:
     return found
 
 
+def _turn_detection(value: object, problems: list[Problem]) -> object:
+    """A mode (early clients), a preset (ours), or an object."""
+    if isinstance(value, str) and value in list(TurnMode):
+        return {"mode": value}
+    if isinstance(value, str) and value in list(Preset):
+        return {"preset": value}
+    if isinstance(value, str):
+        raise ValueError(f"expected one of {', '.join([*TurnMode, *Preset])}")
+    return _keys(value, problems)
+
+
 def _keys(value: object, problems: list[Problem]) -> object:
     return _spelled(value) if isinstance(value, Mapping) else value
 
@@ -316,6 +302,8 @@ _RESOLVE: dict[str, Callable[[Any, list[Problem]], Any]] = {
     "vars": _vars,
     "greeting": _greeting,
     "interruption": _interruption,
+    "vad": _keys,
+    "turn_detection": _turn_detection,
     "session_limits": _keys,
     "timezone": _timezone,
     "tools": _tools,

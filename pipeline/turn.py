@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from config.agent import InterruptionConfig
+from config.turns import InterruptionConfig
 from media.audio import FRAME_MS
 
 FRAME = FRAME_MS / 1000

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.agent import MAX_PROBLEMS, MAX_TOOLS, AgentConfig, InterruptionConfig, SessionLimits
+from config.agent import MAX_PROBLEMS, MAX_TOOLS, AgentConfig, SessionLimits
 from config.problem import Problem
+from config.turns import InterruptionConfig, Preset, TurnDetectionConfig, TurnMode, VadConfig
 
 
 def parse(**wire: object) -> AgentConfig:
@@ -155,7 +156,10 @@ def test_flat_and_nested_tools() -> None:
         ({"id": "x"}, [("id", "unknown")]),
         ({"interruption": {"colour": 1}}, [("interruption.colour", "unknown")]),
         ({"llm": {"model": "gpt-4.1", "colour": 1}}, [("llm.colour", "unknown")]),
-        ({"config": {"colour": 1, "vad": {}}}, [("config.colour", "unknown"), ("config.vad", "unsupported")]),
+        (
+            {"config": {"colour": 1, "speaker_filter": {}}},
+            [("config.colour", "unknown"), ("config.speaker_filter", "unsupported")],
+        ),
         ({"config": 5}, [("config", "invalid")]),
         ({"skills": [], "knowledgeBase": "x"}, [("skills", "unsupported"), ("knowledge_base", "unsupported")]),
         ({"memory": {}, "mode": 1, "media": {}}, []),
@@ -179,6 +183,9 @@ def test_flat_and_nested_tools() -> None:
         ({"allowed_origins": ["https://a.example", 5]}, [("allowed_origins[1]", "invalid")]),
         ({"vars": {"a": True}}, [("vars.a", "invalid")]),
         ({"vars": {"a": 10**5000}}, [("vars", "invalid")]),
+        ({"turn_detection": "psychic"}, [("turn_detection", "invalid")]),
+        ({"turn_detection": {"max_silence_seconds": 61}}, [("turn_detection.max_silence_seconds", "invalid")]),
+        ({"vad": {"threshold": 2}}, [("vad.threshold", "invalid")]),
         (
             {"session_limits": {"idle_timeout_seconds": float("nan")}},
             [("session_limits.idle_timeout_seconds", "invalid")],
@@ -191,6 +198,25 @@ def test_flat_and_nested_tools() -> None:
 )
 def test_what_cannot_be_used_is_named(wire: object, expected: list[tuple[str, str]]) -> None:
     assert problems(wire) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("silence", TurnDetectionConfig(mode=TurnMode.SILENCE)),
+        ("patient", TurnDetectionConfig(preset=Preset.PATIENT)),
+        ({"mode": "native", "nativeSilenceMs": 900}, TurnDetectionConfig(mode=TurnMode.NATIVE, native_silence_ms=900)),
+    ],
+)
+def test_turn_detection_in_its_spellings(value: object, expected: TurnDetectionConfig) -> None:
+    assert parse(turn_detection=value).turn_detection == expected
+    assert parse(turnDetection=value).turn_detection == expected
+    assert parse(config={"turn_detection": value}).turn_detection == expected
+
+
+def test_vad_stands_at_the_top_or_inside_config() -> None:
+    assert parse(vad={"min_silence_ms": 500}).vad == VadConfig(min_silence_ms=500)
+    assert parse(config={"vad": {"minSilenceMs": 500}}).vad == VadConfig(min_silence_ms=500)
 
 
 def test_only_the_bad_key_is_lost() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webrtcvad import Vad
 
-from config.agent import InterruptionConfig
+from config.turns import InterruptionConfig
 from media.audio import INPUT_FRAME, INPUT_RATE, Pcm
 from pipeline.turn import (
     FRAME,
