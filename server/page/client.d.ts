@@ -22,7 +22,9 @@ export interface ConnectOptions {
   apiKey?: string;
   /** false: a call by keyboard. A stream belongs to the call from now on: its end stops the tracks. Default: ask for one. */
   microphone?: boolean | MediaStream;
-  /** What a visitor may choose, such as `{ language: "es", greeting: false }`. */
+  /** BCP-47 tag such as `es`. Default: the agent's own language. */
+  language?: string;
+  /** What else a visitor may choose, such as `{ voice: "es-ES", greeting: false }`. */
   config?: Record<string, unknown>;
   /** Facts about the visitor; the agent's backend must not trust them. */
   metadata?: Record<string, unknown>;

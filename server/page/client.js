@@ -233,11 +233,12 @@ class Line {
     await gathered(pc);
     if (this.#over) return;
     const offeredAt = performance.now();
-    const { config, metadata } = this.#options;
+    const { language, config, metadata } = this.#options;
+    const wishes = language ? { ...config, language } : config;
     const answer = await request(`${server}/webrtc/offer`, "The call was refused", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ sdp: pc.localDescription.sdp, type: "offer", token, config, metadata }),
+      body: JSON.stringify({ sdp: pc.localDescription.sdp, type: "offer", token, config: wishes, metadata }),
     });
     if (this.#over) return;
     this.sessionId = answer.session_id ?? null;

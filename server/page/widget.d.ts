@@ -3,7 +3,7 @@
 import type { Frame, PinecallClient, State, TokenResponse } from "./client.js";
 
 /**
- * `<voice-widget agent="…" server="…" api-key="pk_publishable_…">`. Attributes count for the next call.
+ * `<voice-widget agent="…" server="…" api-key="pk_publishable_…" language="es">`. Attributes count for the next call.
  * Every event of the client (`user.message`, `bot.word`, `connected`, `error`, …) is a DOM event of the element too: a
  * `CustomEvent` of the same name whose `detail` is the frame. They do not bubble.
  */

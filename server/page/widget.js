@@ -1,4 +1,5 @@
-// <voice-widget agent="mara" server="https://voice.example.org" api-key="pk_publishable_…">: a button to talk with.
+// <voice-widget agent="mara" server="https://voice.example.org" api-key="pk_publishable_…" language="es">: a button to
+// talk with.
 // No inline code and no inline style: it works under a strict policy of the page. Types: widget.d.ts.
 
 import { PinecallClient } from "./client.js";
@@ -130,6 +131,7 @@ export class VoiceWidget extends HTMLElement {
       agentId: this.getAttribute("agent") ?? undefined,
       server: this.getAttribute("server") ?? undefined,
       apiKey: this.getAttribute("api-key") ?? undefined,
+      language: this.getAttribute("language") ?? undefined,
       tokenProvider: this.tokenProvider ? () => this.tokenProvider() : undefined,
     };
     try {
