@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.agent import AgentConfig
+from config.ice_url import parse_ice_url
 from config.identity import PUBLISHABLE_PREFIX, agent_slug, split_api_key
 from config.problem import SettingsError, did_you_mean, problems_of, shown
 
@@ -70,8 +71,7 @@ def _web_url(value: str) -> str:
 
 
 def _turn_url(value: str) -> str:
-    if not value.lower().startswith(("turn:", "turns:", "stun:", "stuns:")):
-        raise ValueError("expected addresses such as turn:turn.example.org:3478?transport=udp")
+    parse_ice_url(value)
     return value
 
 
