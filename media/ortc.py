@@ -1,4 +1,4 @@
-"""DTLS, SRTP keys and the DataChannel of one browser, assembled from aiortc's ORTC objects.
+"""DTLS, SRTP keys and the DataChannel of one connection, assembled from aiortc's ORTC objects.
 
 The only file that touches private names of aiortc; its version is pinned and ``tests/media/test_ortc.py`` fails when
 one of them changes. Audio does not pass through aiortc: SRTP is protected and unprotected here with the keys of the
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import pylibsrtp
-from aiortc.rtcdatachannel import RTCDataChannel
+from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
 from aiortc.rtcicetransport import RTCIceTransport
 from aiortc.rtcsctptransport import Chunk, RTCSctpCapabilities, RTCSctpTransport, SackChunk
@@ -43,13 +43,18 @@ class SctpError(Exception):
     """The peer broke a rule of SCTP or of the DataChannel protocol."""
 
 
+def new_certificate() -> RTCCertificate:
+    """A self-signed certificate, good for 30 days."""
+    return RTCCertificate.generateCertificate()
+
+
 def fingerprint(certificate: RTCCertificate) -> str:
     """The SHA-256 digest for ``a=fingerprint``."""
     return next(entry.value for entry in certificate.getFingerprints() if entry.algorithm == "sha-256")
 
 
 class DtlsPeer:
-    """The encrypted side of one session: we are the DTLS server (``a=setup:passive``).
+    """The encrypted side of one session: the DTLS server (``a=setup:passive``), or for a synthetic caller the client.
 
     ``send`` takes each outgoing datagram and must not raise. ``on_channel`` is called with every DataChannel the peer
     opens, ``on_heard`` for every SCTP packet, ``on_lost(False)`` when the peer says good-bye (DTLS close-notify, SCTP
@@ -64,11 +69,13 @@ class DtlsPeer:
         on_channel: Callable[[RTCDataChannel], None],
         on_heard: Callable[[], None],
         on_lost: Callable[[bool], None],
+        is_client: bool = False,
     ) -> None:
         self._ice = _IceShim(send)
         self._dtls = RTCDtlsTransport(cast(RTCIceTransport, self._ice), [certificate])
         # Not left to the library, which would take "client" beside a controlled ICE role and wait for ever.
-        self._dtls._set_role("server")
+        self._dtls._set_role("client" if is_client else "server")
+        self._is_client = is_client
         self._dtls.on("statechange", self._state_changed)
         self._on_lost = on_lost
         self._sctp = _Sctp(self._dtls, on_heard=on_heard, on_lost=on_lost)
@@ -80,17 +87,21 @@ class DtlsPeer:
         """One DTLS datagram of the peer; ``False`` when the queue was full."""
         return self._ice.feed(datagram)
 
-    async def handshake(self, fingerprints: Sequence[tuple[str, str]], gate: asyncio.Semaphore) -> bool:
-        """Wait for the peer's ClientHello, shake hands, check its certificate; ``False`` when that failed.
+    async def handshake(
+        self, fingerprints: Sequence[tuple[str, str]], gate: asyncio.Semaphore, *, limit: float = HANDSHAKE_SLOT
+    ) -> bool:
+        """Wait for the client's hello, shake hands, check its certificate; ``False`` when that failed.
 
-        ``gate`` bounds how many run at once: each costs milliseconds of CPU on the loop of the audio clock.
+        ``gate`` bounds how many run at once: each costs milliseconds of CPU on the loop of the audio clock. ``limit``
+        is the longest that one may hold its place there, s.
         """
-        await self._ice.arrival()
+        if not self._is_client:
+            await self._ice.arrival()
         remote = RTCDtlsParameters([RTCDtlsFingerprint(algorithm=name, value=value) for name, value in fingerprints])
         try:
             async with asyncio.TaskGroup() as tasks, gate:
                 start = tasks.create_task(self._dtls.start(remote))
-                await asyncio.wait([start], timeout=HANDSHAKE_SLOT)
+                await asyncio.wait([start], timeout=limit)
         except* Exception as errors:  # noqa: BLE001 - any class: the library parses the peer's certificate unguarded
             logger.debug("DTLS handshake failed: %r", errors.exceptions)
         return self._dtls.state == "connected"
@@ -98,6 +109,10 @@ class DtlsPeer:
     async def start_sctp(self, port: int, max_message_size: int) -> None:
         """Open the association for DataChannels to the peer's SCTP port."""
         await self._sctp.start(RTCSctpCapabilities(maxMessageSize=max_message_size), port)
+
+    def open_channel(self, label: str) -> RTCDataChannel:
+        """Open a DataChannel from this side, after ``start_sctp``."""
+        return RTCDataChannel(self._sctp, RTCDataChannelParameters(label=label))
 
     def protect(self, packet: bytes) -> bytes:
         """Encrypt an RTP packet. Only after the handshake."""

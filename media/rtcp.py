@@ -5,11 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from media.receiver import Receiver
-    from media.sender import Sender
+from typing import NamedTuple, Protocol
 
 _SENDER_REPORT, _RECEIVER_REPORT, _SDES, _BYE = 200, 201, 202, 203
 _CNAME = 1
@@ -48,6 +44,30 @@ class SenderReport(NamedTuple):
     octet_count: int
 
 
+class Source(Protocol):
+    """What a sender report tells of its sender."""
+
+    @property
+    def ssrc(self) -> int: ...
+
+    @property
+    def packet_count(self) -> int: ...
+
+    @property
+    def octet_count(self) -> int:
+        """Payload bytes."""
+
+    def rtp_timestamp(self, now: float) -> int:
+        """The RTP time of ``now``, unwrapped."""
+
+
+class Listener(Protocol):
+    """What a report tells of its receiver."""
+
+    def report_block(self, now: float) -> ReportBlock | None:
+        """``None`` before the first packet. Begins a new interval."""
+
+
 class Bye(NamedTuple):
     """Sources that end."""
 
@@ -67,7 +87,7 @@ def round_trip(block: ReportBlock, now: float) -> float | None:
     return delta / 65536 if delta < 1 << 31 else 0.0
 
 
-def build_report(sender: Sender, receiver: Receiver, *, now: float, cname: str) -> bytes:
+def build_report(sender: Source, receiver: Listener, *, now: float, cname: str) -> bytes:
     """A compound packet: sender report (receiver report before the first packet) and the description of the source.
 
     ``cname``: 1 to 255 bytes of UTF-8, the same in all reports and in the SDP.

@@ -167,8 +167,8 @@ class Peer:
 
     async def _connect(self) -> None:
         async with aiohttp.ClientSession(self.url, headers=self._headers) as http:
-            minted = await _answer(http.get("/webrtc/token", params={"agent_id": self.agent}), "No token")
-            ice = await _answer(http.get("/webrtc/ice-servers"), "No ICE servers")
+            minted = await json_answer(http.get("/webrtc/token", params={"agent_id": self.agent}), "No token")
+            ice = await json_answer(http.get("/webrtc/ice-servers"), "No ICE servers")
             servers = [RTCIceServer(**server) for server in ice.get("iceServers", [])]
             self._pc = pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
             opened = asyncio.Event()
@@ -178,7 +178,7 @@ class Peer:
             await pc.setLocalDescription(await pc.createOffer())
             self.offered_at = time.monotonic()
             offer = {"sdp": pc.localDescription.sdp, "type": "offer", "token": minted["token"]}
-            answer = await _answer(http.post("/webrtc/offer", json=offer), "The call was refused")
+            answer = await json_answer(http.post("/webrtc/offer", json=offer), "The call was refused")
             self.answered_at = time.monotonic()
         self.session_id = str(answer.get("session_id", ""))
         await pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
@@ -289,7 +289,8 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-async def _answer(request: Any, failure: str) -> dict[str, Any]:
+async def json_answer(request: Any, failure: str) -> dict[str, Any]:
+    """The JSON object of a bounded answer with status 200. Raises ``PeerError`` that begins with ``failure``."""
     async with request as response:
         raw = b""
         async for chunk in response.content.iter_chunked(MAX_ANSWER):

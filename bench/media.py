@@ -1,0 +1,183 @@
+"""What a session costs and how well it is served, media alone: `python -m bench.media`, one JSON object a line.
+
+The server has one core and the callers have another; ``ms_per_s`` is CPU time of the server's process in ms per second
+and session. ``ratio_aiortc`` compares with aiortc's peer connection, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from bench.audio import voice
+from media.audio import FRAME_MS
+from media.call_report import CallReport
+from media.caller import Voice
+from server.crowd import CrowdProcess, Snapshot, Target
+from server.speech import Monologue, encode, trim
+
+SECONDS = 10.0
+INTERVAL = 0.1
+SETTLE = 1.5
+AIORTC_SESSIONS = 8
+CONNECT_PATIENCE = 60.0
+RATE = 48_000
+
+
+def show(name: str, **figures: Any) -> None:
+    rounded = {key: round(value, 2) if isinstance(value, float) else value for key, value in figures.items()}
+    print(json.dumps({"bench": name, **rounded}), flush=True)
+
+
+@dataclass(frozen=True)
+class Monologues:
+    payloads: list[bytes]
+
+    def __call__(self, number: int, report: CallReport) -> Voice:
+        return Monologue(self.payloads, number)
+
+
+def cores() -> tuple[int | None, int | None]:
+    """One for the server, one for the callers; ``None`` where the system does not tell or has but one."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+    mine = sorted(os.sched_getaffinity(0))
+    return (mine[0], mine[1]) if len(mine) > 1 else (None, None)
+
+
+@dataclass
+class Stage:
+    """A server and its callers."""
+
+    url: str
+    crowd: CrowdProcess
+    http: aiohttp.ClientSession
+    sessions: int = 0
+
+    async def stats(self) -> dict[str, Any]:
+        async with self.http.get(f"{self.url}/stats") as response:
+            body: dict[str, Any] = await response.json()
+            return body
+
+    async def unsettled(self) -> bool:
+        """Whether somebody has not connected yet. Raises ``RuntimeError`` when one cannot."""
+        progress = await self.crowd.progress()
+        if progress.failed:
+            raise RuntimeError(f"{progress.failed} sessions did not connect")
+        return progress.connected < self.sessions
+
+    async def grow(self, count: int, interval: float = INTERVAL) -> None:
+        """Have ``count`` sessions in all, one more each ``interval`` s."""
+        await self.crowd.add(count - self.sessions, interval, self.sessions)
+        self.sessions = count
+        async with asyncio.timeout(CONNECT_PATIENCE + count * interval):
+            while await self.unsettled():  # noqa: ASYNC110 - it is another process that changes
+                await asyncio.sleep(0.1)
+
+    async def measure(self, seconds: float = SECONDS) -> dict[str, Any]:
+        """What ``seconds`` of the present sessions took and brought."""
+        await asyncio.sleep(SETTLE)
+        server, callers = await self.stats(), await self.crowd.snapshot()
+        await asyncio.sleep(seconds)
+        server_after, callers_after = await self.stats(), await self.crowd.snapshot()
+        return figures(server, server_after, callers, callers_after)
+
+
+def figures(
+    server: dict[str, Any], server_after: dict[str, Any], callers: Snapshot, callers_after: Snapshot
+) -> dict[str, Any]:
+    """The differences, per second and session."""
+    count = len(callers_after.reports)
+    wall = server_after["at"] - server["at"]
+    heard = {
+        name: sum(getattr(report, name) for report in callers_after.reports)
+        - sum(getattr(report, name) for report in callers.reports)
+        for name in ("sent", "received", "lost", "late", "gaps", "events")
+    }
+    duration = callers_after.at - callers.at
+    expected = count * duration * 1000 / FRAME_MS
+    decoded = (server_after["frames"] - server_after["concealed"]) - (server["frames"] - server["concealed"])
+    return {
+        "sessions": count,
+        "ms_per_s": (server_after["cpu"] - server["cpu"]) * 1000 / wall / count,
+        "load_pct": (server_after["cpu"] - server["cpu"]) * 100 / wall,
+        "sent_pct": heard["received"] * 100 / expected,
+        "decoded_pct": decoded / wall * duration * 100 / heard["sent"],
+        "late_pct": heard["late"] * 100 / max(1, heard["received"]),
+        "lost": heard["lost"],
+        "gaps": heard["gaps"],
+        "events_per_s": heard["events"] / duration / count,
+        "callers_ms_per_s": (callers_after.cpu_seconds - callers.cpu_seconds) * 1000 / duration / count,
+        "callers_late_pct": (callers_after.late_beats - callers.late_beats)
+        * 100
+        / max(1, callers_after.beats - callers.beats),
+    }
+
+
+@contextlib.asynccontextmanager
+async def stage(kind: str, work: str, make_voice: Any) -> AsyncIterator[Stage]:
+    """A fresh server and a fresh crowd."""
+    server_cpu, callers_cpu = cores()
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.media_server", kind, work, "-" if server_cpu is None else str(server_cpu)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    try:
+        port = int(await server.stdout.readline())
+        target = Target(f"http://127.0.0.1:{port}", "bench", patience=CONNECT_PATIENCE)
+        async with CrowdProcess(target, make_voice, cpu=callers_cpu) as crowd, aiohttp.ClientSession() as http:
+            yield Stage(target.url, crowd, http)
+    finally:
+        server.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.wait(), 10)
+        if server.returncode is None:
+            server.kill()
+            await server.wait()
+
+
+async def run(sizes: list[int], work: str, make_voice: Any, aiortc: float | None) -> list[dict[str, Any]]:
+    """One server, ever more sessions."""
+    found = []
+    async with stage("own", work, make_voice) as scene:
+        for size in sizes:
+            await scene.grow(size)
+            measured = await scene.measure()
+            ratio = {"ratio_aiortc": aiortc / measured["ms_per_s"]} if aiortc else {}
+            show(work, **measured, **ratio)
+            found.append(measured)
+        offers = (await scene.stats())["offer_ms"]
+        show("offer", work=work, offers=len(offers), p50_ms=statistics.median(offers), p95_ms=percentile(offers, 95))
+    return found
+
+
+def percentile(values: list[float], share: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[share - 1] if len(values) > 1 else values[0]
+
+
+async def main() -> None:
+    make_voice = Monologues(encode(trim(voice(RATE))))
+    sizes = [int(text) for text in sys.argv[1:]] or [10, 50, 100]
+    async with stage("aiortc", "w1", make_voice) as scene:
+        await scene.grow(AIORTC_SESSIONS)
+        measured = await scene.measure()
+        show("aiortc", **measured)
+        aiortc = measured["ms_per_s"]
+    await run(sizes, "w1", make_voice, aiortc)
+    await run([50], "w2", make_voice, aiortc)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
