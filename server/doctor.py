@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -20,24 +18,16 @@ from config.agent import AgentConfig
 from config.agents import load_agents
 from config.problem import SettingsError
 from config.settings import SettingRow, Settings
-from media import address, opus
+from media import opus
 from pipeline import models
 from pipeline.engine import TABLE, Engines
+from server.finding import Finding
 from server.lifecycle import origin_problems
+from server.reachability import examine_network
 from server.tls import Certificate
 from tokens.token import LEEWAY_SECONDS
 
 REDIS_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. ``fix`` says what to do when it is not ``ok``."""
-
-    name: str
-    ok: bool
-    text: str
-    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +53,7 @@ async def examine(config_file: Path | None) -> Examination:
         _libopus(),
         *await _engines(settings),
         *_models(settings),
-        _addresses(settings),
-        *_ports(settings),
-        _turn(settings),
+        *await examine_network(settings),
         _tls(settings),
         _origins(settings),
         *(await _redis(settings.redis_url.get_secret_value()) if settings.redis_url else [_clock()]),
@@ -85,10 +73,12 @@ def print_report(examination: Examination, *, as_json: bool) -> None:
     for row in examination.settings:
         click.echo(f"  {row.name:<16} {row.value or '-':<48} {row.source}")
     click.echo()
-    for finding in examination.findings:
+    for finding in sorted(examination.findings, key=lambda finding: not finding.ok):  # what to fix stands last
         click.echo(f"{'ok  ' if finding.ok else 'FIX '} {finding.name}: {finding.text}")
         if not finding.ok:
             click.echo(f"     {finding.fix}")
+    if examination.ok:
+        click.echo("\nNothing to fix.")
 
 
 def _data_folder(settings: Settings) -> Finding:
@@ -153,50 +143,6 @@ def _models(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"model of {file.engine}", ok=False, text=f"{size}, is missing", fix="run voice-server setup")
         else:
             yield Finding(f"model of {file.engine}", ok=True, text=size)
-
-
-def _addresses(settings: Settings) -> Finding:
-    found = list(dict.fromkeys([*settings.public_ip, *(settings.udp_addresses or address.local_addresses())]))
-    if not found:
-        return Finding(
-            "network", ok=False, text="no address to announce", fix="set VOICE_UDP_ADDRESSES or VOICE_PUBLIC_IP"
-        )
-    text = f"media is announced on {', '.join(found)}"
-    if settings.loopback:
-        return Finding("network", ok=True, text=text)
-    if all(ip_address(each).is_loopback for each in found):
-        fix = "set VOICE_PUBLIC_IP to the address under which other machines reach this one"
-        return Finding("network", ok=False, text=f"{text}, which only this machine reaches", fix=fix)
-    if not any(ip_address(each).is_global for each in found):
-        text += "; callers from elsewhere than these networks need VOICE_PUBLIC_IP or TURN"
-    return Finding("network", ok=True, text=text)
-
-
-def _ports(settings: Settings) -> Iterator[Finding]:
-    yield _port("HTTP port", settings.host, settings.port, socket.SOCK_STREAM, "--port")
-    for host in settings.udp_addresses or address.local_addresses():
-        yield _port(f"UDP port on {host}", host, settings.udp_port, socket.SOCK_DGRAM, "--udp-port")
-
-
-def _port(name: str, host: str, port: int, kind: socket.SocketKind, flag: str) -> Finding:
-    try:
-        family, _, _, _, where = socket.getaddrinfo(host, port, type=kind)[0]
-        with socket.socket(family, kind) as probe:
-            if kind == socket.SOCK_STREAM:  # as the server binds it: connections that just ended do not count
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(where)
-    except OSError as error:
-        fix = f"stop what uses it (perhaps a server that runs already), or choose another with {flag}"
-        return Finding(name, ok=False, text=f"{port}: {error.strerror or error}", fix=fix)
-    return Finding(name, ok=True, text=f"{port} is free" if port else "a free one is taken")
-
-
-def _turn(settings: Settings) -> Finding:
-    """That a ``turn:`` address has a secret is checked with the settings."""
-    relays = [url for url in settings.turn_urls if url.lower().startswith("turn")]
-    if not relays:
-        return Finding("TURN", ok=True, text="none: callers whose network lets no UDP through get no sound")
-    return Finding("TURN", ok=True, text=f"{', '.join(relays)}, with credentials for {settings.turn_ttl} s")
 
 
 def _tls(settings: Settings) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import redis
 
 from config.agent import AgentConfig
 from config.settings import Settings
+from media import opus
 from pipeline.engine import Engines
 from server import doctor
+from server.finding import Finding
 from tests import certificates
 from tests.redis_server import RedisServer
 
@@ -21,32 +24,58 @@ def settings(**options: Any) -> Settings:
     return Settings(**options)
 
 
-@pytest.mark.parametrize(
-    ("options", "ok", "text"),
-    [
-        ({"udp_addresses": ("127.0.0.1",)}, True, "media is announced on 127.0.0.1"),
-        ({"udp_addresses": ("127.0.0.1",), "host": "0.0.0.0"}, False, "which only this machine reaches"),
-        (
-            {"udp_addresses": ("127.0.0.1",), "host": "0.0.0.0", "public_ip": ("127.0.0.1",)},
-            False,
-            "on 127.0.0.1, which",
-        ),
-        ({"udp_addresses": ("192.168.0.7",), "host": "0.0.0.0"}, True, "192.168.0.7; callers from elsewhere"),
-        ({"udp_addresses": ("10.0.0.7",), "host": "::", "public_ip": ("8.8.8.8",)}, True, "on 8.8.8.8, 10.0.0.7"),
-    ],
-)
-def test_announced_addresses(options: dict[str, Any], ok: bool, text: str) -> None:
-    found = doctor._addresses(settings(**options))
-    assert found.ok is ok
-    assert text in found.text
-    assert bool(found.fix) is not ok
-    assert ("elsewhere" in found.text) == ("elsewhere" in text)
+def test_the_data_folder(tmp_path: Path) -> None:
+    assert doctor._data_folder(settings(data_dir=tmp_path / "not" / "yet")).ok
+    (tmp_path / "file").touch()
+    found = doctor._data_folder(settings(data_dir=tmp_path / "file" / "data"))
+    assert (found.ok, "VOICE_DATA_DIR" in found.fix) == (False, True)
 
 
-def test_turn() -> None:
-    assert doctor._turn(settings()).text.startswith("none")
-    relay = settings(turn_urls=("turn:relay.example:3478",), turn_secret="hunter2", turn_ttl=600)
-    assert doctor._turn(relay).text == "turn:relay.example:3478, with credentials for 600 s"
+def test_libopus(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._libopus().ok
+    monkeypatch.setattr(opus, "_candidates", lambda: iter(["libnothing.so.0"]))
+    opus.load.cache_clear()
+    try:
+        found = doctor._libopus()
+    finally:
+        opus.load.cache_clear()
+    assert (found.ok, "apt install libopus0" in found.fix) == (False, True)
+
+
+@pytest.mark.models
+async def test_engines(tmp_path: Path) -> None:
+    found = {each.name: each for each in await doctor._engines(settings(stt="nobody", models_dir=tmp_path))}
+    assert (found["stt"].ok, found["stt"].text) == (False, "there is no nobody")
+    assert found["stt"].fix == "choose one of moonshine, whisper"
+    assert (found["llm"].ok, "voice-server setup" in found["llm"].fix) == (False, True)
+    assert (found["tts"].ok, found["tts"].text) == (True, "hibari was loaded")
+    assert found["language en"].ok
+
+
+def test_models(tmp_path: Path) -> None:
+    absent = [found for found in doctor._models(settings(models_dir=tmp_path)) if not found.ok]
+    assert [found.name for found in absent] == ["model of llamacpp"]
+    assert absent[0].fix == "run voice-server setup"
+
+
+def test_the_report_of_a_program_and_of_a_person(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = Finding("clock", ok=False, text="is wrong", fix="set it")
+    good = Finding("TLS", ok=True, text="none")
+    examination = doctor.Examination([bad, good], settings(turn_secret="hunter2").describe())
+    doctor.print_report(examination, as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is False
+    assert report["findings"] == [
+        {"name": "clock", "ok": False, "text": "is wrong", "fix": "set it"},
+        {"name": "TLS", "ok": True, "text": "none", "fix": ""},
+    ]
+    assert {"name": "port", "value": "8080", "source": "default"} in report["settings"]
+    doctor.print_report(examination, as_json=False)
+    told = capsys.readouterr().out
+    assert told.endswith("ok   TLS: none\nFIX  clock: is wrong\n     set it\n")
+    assert "hunter2" not in told + json.dumps(report)
+    doctor.print_report(doctor.Examination([good], []), as_json=False)
+    assert capsys.readouterr().out.endswith("ok   TLS: none\n\nNothing to fix.\n")
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -63,7 +92,7 @@ def test_tls(tmp_path: Path) -> None:
 
 
 def test_origins() -> None:
-    def found(*patterns: str, **options: Any) -> doctor.Finding:
+    def found(*patterns: str, **options: Any) -> Finding:
         return doctor._origins(settings(agents=(AgentConfig(id="mara", allowed_origins=patterns),), **options))
 
     assert found("https://page.example").ok
