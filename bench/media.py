@@ -77,7 +77,7 @@ class Stage:
 
     async def grow(self, count: int, interval: float = INTERVAL) -> None:
         """Have ``count`` sessions in all, one more each ``interval`` s."""
-        await self.crowd.add(count - self.sessions, interval, self.sessions)
+        await self.crowd.add(count - self.sessions, interval)
         self.sessions = count
         async with asyncio.timeout(CONNECT_PATIENCE + count * interval):
             while await self.unsettled():  # noqa: ASYNC110 - it is another process that changes

@@ -33,6 +33,9 @@ CONSENT_INTERVAL = 2.5
 CHORES_INTERVAL = 1.0
 """Between two reports, and two pings, s."""
 
+Remote = tuple[Any, ...]
+"""A socket address."""
+
 _CHECK_INTERVAL = 0.1
 _CHANNEL_LABEL = "events"
 _PAYLOAD_TYPE = 111
@@ -107,7 +110,7 @@ class Caller:
         self._ufrag, self._password = secrets.token_hex(4), secrets.token_hex(12)
         self._remote_ufrag = self._remote_password = ""
         self._socket: socket.socket | None = None
-        self._reachable: asyncio.Future[tuple[str, int]] = self._loop.create_future()
+        self._answered: asyncio.Future[Remote] = self._loop.create_future()
         self._opened = asyncio.Event()
         self._peer = DtlsPeer(
             certificate,
@@ -172,7 +175,7 @@ class Caller:
         self.connected = True
 
     async def _reach(self, candidates: Sequence[tuple[str, int]]) -> None:
-        """Check all candidates of the first one's family until one answers; talk to that one alone from then on."""
+        """Check all candidates of the first one's family until one answers; nominate it and talk to it alone."""
         family = socket.AF_INET6 if ":" in candidates[0][0] else socket.AF_INET
         usable = [(host, port) for host, port in candidates if (":" in host) == (family == socket.AF_INET6)]
         self._socket = opened = socket.socket(family, socket.SOCK_DGRAM)
@@ -180,20 +183,28 @@ class Caller:
         if sys.platform == "linux":
             opened.setsockopt(socket.SOL_SOCKET, _TIMESTAMP, 1)
         self._loop.add_reader(opened, self.listen)
-        while not self._reachable.done():
-            for remote in usable:
-                with contextlib.suppress(OSError):
-                    opened.sendto(self._check(), remote)
-            await asyncio.wait([self._reachable], timeout=_CHECK_INTERVAL)
-        opened.connect(self._reachable.result())
+        chosen = await self._insist(usable, is_nominated=False)
+        opened.connect(chosen)
+        await self._insist([chosen], is_nominated=True)
         self._next_consent = time.monotonic() + CONSENT_INTERVAL
 
-    def _check(self) -> bytes:
+    async def _insist(self, remotes: Sequence[Remote], *, is_nominated: bool) -> Remote:
+        """Send checks until one is answered; returns by whom."""
+        self._answered = self._loop.create_future()
+        while not self._answered.done():
+            for remote in remotes:
+                with contextlib.suppress(OSError):
+                    self._open_socket.sendto(self._check(is_nominated=is_nominated), remote)
+            await asyncio.wait([self._answered], timeout=_CHECK_INTERVAL)
+        return self._answered.result()
+
+    def _check(self, *, is_nominated: bool = True) -> bytes:
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         request.attributes["USERNAME"] = f"{self._remote_ufrag}:{self._ufrag}"
         request.attributes["PRIORITY"] = 126 << 24
         request.attributes["ICE-CONTROLLING"] = 1
-        request.attributes["USE-CANDIDATE"] = None
+        if is_nominated:
+            request.attributes["USE-CANDIDATE"] = None
         request.add_message_integrity(self._remote_password.encode())
         return bytes(request)
 
@@ -254,14 +265,14 @@ class Caller:
             if self.report.first_audio_seconds is None:
                 self.report.first_audio_seconds = at - _WALL - self._offered
 
-    def _hear_stun(self, data: bytes, remote: Any) -> None:
+    def _hear_stun(self, data: bytes, remote: Remote) -> None:
         try:
             message = stun.parse_message(data)
         except (ValueError, struct.error):
             return
         if message.message_class is stun.Class.RESPONSE:
-            if not self._reachable.done():
-                self._reachable.set_result(remote[:2])
+            if not self._answered.done():
+                self._answered.set_result(remote)
         elif message.message_class is stun.Class.REQUEST:  # a full agent checks us in its turn
             response = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, transaction_id=message.transaction_id)
             response.attributes["XOR-MAPPED-ADDRESS"] = (str(ip_address(remote[0])), remote[1])

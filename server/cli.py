@@ -1,4 +1,4 @@
-"""The command line: ``voice-server serve | talk | token | key | rotate | setup | doctor``."""
+"""The command line: ``voice-server serve | talk | loadtest | token | key | rotate | setup | doctor``."""
 
 from __future__ import annotations
 
@@ -31,13 +31,17 @@ class Commands(click.Group):
     """Commands whose libraries are large are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "talk"])
+        return sorted([*super().list_commands(ctx), "talk", "loadtest"])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "talk":
             from server.talk import talk
 
             return talk
+        if cmd_name == "loadtest":
+            from server.loadtest import loadtest
+
+            return loadtest
         return super().get_command(ctx, cmd_name)
 
 

@@ -54,6 +54,10 @@ class Progress:
     failed: int = 0
     answers: int = 0
 
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        return self.dialled, self.connected, self.failed, self.answers
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -99,10 +103,10 @@ class Crowd:
         await asyncio.gather(*(caller.close() for caller in self.callers))
         await self._http.close()
 
-    def add(self, count: int, interval: float, first: int) -> None:
-        """Begin ``count`` calls, one each ``interval`` s; the first one has the number ``first``."""
+    def add(self, count: int, interval: float, delay: float) -> None:
+        """Begin ``count`` calls, one each ``interval`` s, the first one after ``delay`` s."""
         for index in range(count):
-            self._run(self._call(first + index, index * interval))
+            self._run(self._call(delay + index * interval))
 
     @property
     def progress(self) -> Progress:
@@ -123,8 +127,9 @@ class Crowd:
             self.lateness.p99,
         )
 
-    async def _call(self, number: int, delay: float) -> None:
+    async def _call(self, delay: float) -> None:
         await asyncio.sleep(delay)
+        number = len(self.callers)
         report = CallReport()
         caller = Caller(self._certificate, self._make_voice(number, report), report)
         self.callers.append(caller)
@@ -183,8 +188,9 @@ class CrowdProcess:
         self._process.start()
         theirs.close()
 
-    async def add(self, count: int, interval: float, first: int = 0) -> None:
-        await self._ask("add", count, interval, first)
+    async def add(self, count: int, interval: float, *, delay: float = 0.0) -> None:
+        """Begin ``count`` calls, one each ``interval`` s, the first one after ``delay`` s."""
+        await self._ask("add", count, interval, delay)
 
     async def progress(self) -> Progress:
         answer: Progress = await self._ask("progress")

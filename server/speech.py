@@ -66,7 +66,10 @@ class Monologue:
 
 
 class Questioner:
-    """Listens to the greeting, says the recording, hears the answer out, and again; notes it all in ``report``."""
+    """Listens to the greeting, says the recording, hears the answer out, and again; notes it all in ``report``.
+
+    Without ``payloads`` it only listens.
+    """
 
     def __init__(self, payloads: list[bytes], silence: bytes, report: CallReport) -> None:
         self._payloads = payloads
@@ -82,7 +85,7 @@ class Questioner:
         if self._due is None:
             self._due = now + GREETING_PATIENCE
         if not self._position:
-            if now < self._due or (self._speaking and not self._awaiting):
+            if not self._payloads or now < self._due or (self._speaking and not self._awaiting):
                 return self._silence
             self._report.questions += 1
         payload = self._payloads[self._position]
