@@ -149,6 +149,22 @@ def load(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
     return Settings.load()
 
 
+def check_schema(path: Path) -> subprocess.CompletedProcess[str]:
+    """Against the schema of the Compose specification, which the checker carries along."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_composition_keeps_the_specification(tmp_path: Path) -> None:
+    good = check_schema(ROOT / "docker-compose.yml")
+    assert good.returncode == 0, good.stdout + good.stderr
+    spoilt = tmp_path / "docker-compose.yml"
+    spoilt.write_text((ROOT / "docker-compose.yml").read_text().replace("healthcheck:", "health_check:"))
+    bad = check_schema(spoilt)
+    assert bad.returncode == 1
+    assert "health_check" in bad.stdout
+
+
 def test_the_composition_is_whole() -> None:
     composition = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     assert set(composition) == {"services", "volumes"}
