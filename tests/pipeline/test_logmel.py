@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.audio import INPUT_RATE, Pcm
-from pipeline.stt.logmel import BANDS, HOP, RANGE, log_mel
+from pipeline.logmel import BANDS, HOP, RANGE, log_mel
 from pipeline.stt.whisper import text_of
 from tests.voices import recording
 

@@ -1,4 +1,4 @@
-"""What Whisper hears: the loudness of 80 mel bands every 10 ms, scaled as in its training.
+"""What Whisper and its descendants hear: the loudness of 80 mel bands every 10 ms, scaled as in their training.
 
 Source: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2.2; the bands are Slaney's
 (Auditory Toolbox, 1998): linear to 1 kHz, logarithmic above, each of unit area.
@@ -31,9 +31,17 @@ def log_mel(pcm: NDArray[np.int16], length: int) -> NDArray[np.float32]:
     samples = np.zeros(length + WINDOW, np.float32)
     samples[half : half + len(pcm)] = pcm.astype(np.float32) / 32768
     heard = len(pcm) // HOP + 3  # windows that see any of it
-    frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[: min(heard, length // HOP) * HOP : HOP]
+    return scaled_loudness(samples, length // HOP, min(heard, length // HOP))
+
+
+def scaled_loudness(samples: NDArray[np.float32], hops: int, heard: int) -> NDArray[np.float32]:
+    """The spectrogram of audio that has half a window more on either side. Shape (BANDS, hops).
+
+    Only the first ``heard`` windows are looked at; the caller knows that the others are silent.
+    """
+    frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[: heard * HOP : HOP]
     power = np.square(np.abs(np.fft.rfft(frames * _hann())))
-    loudness = np.full((BANDS, length // HOP), -10, np.float32)
+    loudness = np.full((BANDS, hops), -10, np.float32)
     loudness[:, : len(frames)] = np.log10(np.maximum(_bands() @ power.T, 1e-10))
     np.maximum(loudness, loudness.max() - RANGE, out=loudness)
     scaled: NDArray[np.float32] = (loudness + np.float32(4)) / np.float32(4)
