@@ -3,6 +3,8 @@
 import { PinecallClient } from "../client.js";
 import { ADVICE } from "./advice.js";
 import { Captions } from "./captions.js";
+import { Choice } from "./choice.js";
+import { EnginePanel } from "./engines.js";
 import { Meter } from "./meter.js";
 import { FramePanel, LatencyPanel } from "./panel.js";
 
@@ -17,13 +19,19 @@ const STATUS = {
   error: "That did not work. Click to try again",
 };
 
+const WAITING = {
+  loading: "The engines are still loading. A call waits for them.",
+  unloaded: "The engines of this language are loaded when a call begins.",
+};
+
 const $ = (id) => document.getElementById(id);
-const agent = new URLSearchParams(location.search).get("agent") || "demo";
-const captions = new Captions($("captions"));
+const captions = new Captions($("captions"), $("heard"));
+const engines = new EnginePanel($("engines"), $("engines-state"), $("answers"));
 const frames = new FramePanel($("frames"));
 const latency = new LatencyPanel($("start-times"), $("turns"), $("turns-empty"));
+const choice = new Choice({ agent: $("agent"), language: $("language") }, rechosen);
 
-const client = new PinecallClient({ agentId: agent, server: new URL("..", import.meta.url).href });
+const client = new PinecallClient({ server: new URL("..", import.meta.url).href });
 let audio = null; // AudioContext, made on the first click as browsers ask
 let meters = {}; // user and bot
 let metering = null;
@@ -43,6 +51,7 @@ function show(state, status = STATUS[state]) {
   $("status").textContent = status;
   $("end").disabled = !live;
   if (!live) $("mute").disabled = true;
+  choice.lock(live);
 }
 
 function inCall() {
@@ -57,7 +66,21 @@ function notice(text) {
 function setMuted(muted) {
   document.body.dataset.muted = muted;
   $("mute").setAttribute("aria-pressed", muted);
-  $("mute").textContent = muted ? "Unmute" : "Mute";
+  $("mute-text").textContent = muted ? "Unmute" : "Mute";
+}
+
+// Choice --------------------------------------------------------------------------------------------------------------
+
+/** Something else was chosen, or the server told more about what can be. */
+function rechosen({ language }) {
+  if (language && inCall()) client.configure({ language: choice.tag });
+  engines.show(choice.prospect);
+  const { state } = choice.prospect ?? {};
+  $("waiting").textContent = WAITING[state] ?? "";
+  $("waiting").hidden = !WAITING[state];
+  if (choice.welcome === false && isSecureContext && !inCall()) {
+    notice(`No agent lets this page in: ${location.origin} stands in no agent's allowed_origins.`);
+  }
 }
 
 // Call ----------------------------------------------------------------------------------------------------------------
@@ -73,7 +96,7 @@ async function begin({ microphone = true, firstText = null } = {}) {
   setMuted(false);
   $("mute").disabled = !microphone;
   try {
-    await client.connect({ microphone });
+    await client.connect({ agentId: choice.agent || "demo", language: choice.language || undefined, microphone });
     if (firstText) client.sendText(firstText);
   } catch (error) {
     if (error.code === "DISCONNECTED") return;
@@ -105,8 +128,9 @@ function rest() {
   clearInterval(metering);
   meters = {};
   document.body.dataset.userSpeaking = false;
-  document.body.style.removeProperty("--level");
+  for (const level of ["--level", "--user-level"]) document.body.style.removeProperty(level);
   show("idle");
+  choice.refresh();
 }
 
 // Frames --------------------------------------------------------------------------------------------------------------
@@ -114,9 +138,11 @@ function rest() {
 client.on("*", (frame) => frames.add((performance.now() - offeredAt) / 1000, frame));
 
 const HANDLERS = {
-  "session.started": ({ session_id: id, engines }) => {
+  "session.started": ({ session_id: id, engines: names }) => {
     document.body.dataset.session = id;
-    showEngines(engines ?? {});
+    engines.names(names ?? {});
+    captions.announce("The call has begun");
+    choice.refresh();
   },
   "speech.started": () => (document.body.dataset.userSpeaking = true),
   "speech.ended": () => (document.body.dataset.userSpeaking = false),
@@ -134,7 +160,7 @@ const HANDLERS = {
   "bot.word": ({ message_id: id, word }) => captions.botWord(id, word),
   "bot.finished": ({ message_id: id, text }) => captions.botFinished(id, text),
   "bot.interrupted": ({ message_id: id, reason }) => captions.botInterrupted(id, reason),
-  "llm.response": ({ engine }) => markEngine(engine),
+  "llm.response": ({ engine }) => engines.answered(engine),
   "llm.tool_call": ({ tool_calls: calls = [] }) => calls.forEach(({ name }) => captions.system(`Uses ${name}…`)),
   "llm.error": ({ error }) => captions.system(error),
   error: ({ error }) => inCall() && captions.system(error), // before a call it is told above
@@ -143,27 +169,6 @@ const HANDLERS = {
 };
 for (const [event, handle] of Object.entries(HANDLERS)) client.on(event, handle);
 
-function showEngines(engines) {
-  const kinds = { stt: "hears", llm: "thinks", tts: "speaks" };
-  $("engines").replaceChildren(
-    ...Object.entries(engines).map(([kind, name]) => {
-      const item = document.createElement("li");
-      Object.assign(item.dataset, { kind, name });
-      item.textContent = `${kinds[kind] ?? kind}: ${name}`;
-      return item;
-    }),
-  );
-  $("tiny").hidden = engines.llm !== "local";
-}
-
-/** The engine that wrote the last answer: "local" stands for rules and a model. */
-function markEngine(engine) {
-  const item = $("engines").querySelector("[data-kind=llm]");
-  if (!item || !engine) return;
-  const { name } = item.dataset;
-  item.textContent = engine === name ? `thinks: ${name}` : `thinks: ${name}, last ${engine}`;
-}
-
 // Measuring -----------------------------------------------------------------------------------------------------------
 
 function measure() {
@@ -171,8 +176,8 @@ function measure() {
   const user = meters.user?.level() ?? -100;
   const bot = meters.bot?.level() ?? -100;
   const state = document.body.dataset.state;
-  const level = state === "speaking" ? bot : user;
-  document.body.style.setProperty("--level", Math.min(1, Math.max(0, (level + 60) / 45)).toFixed(2));
+  document.body.style.setProperty("--level", share(state === "speaking" ? bot : user));
+  document.body.style.setProperty("--user-level", share(user));
   if (user > LOUD_DB) clock.userLoud = now;
   if (bot <= LOUD_DB) return;
   if (!clock.firstSound) {
@@ -183,6 +188,11 @@ function measure() {
     latency.heard(clock.turn, now - clock.since);
     Object.assign(clock, { turn: null, armed: false });
   }
+}
+
+/** dBFS as a share of what a meter can show. */
+function share(level) {
+  return Math.min(1, Math.max(0, (level + 60) / 45)).toFixed(2);
 }
 
 // Controls ------------------------------------------------------------------------------------------------------------
@@ -203,5 +213,7 @@ $("composer").addEventListener("submit", (event) => {
   $("text").value = "";
 });
 
-$("agent").textContent = agent;
+$("choice").addEventListener("submit", (event) => event.preventDefault());
+
 show("idle");
+choice.refresh();

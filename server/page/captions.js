@@ -2,11 +2,14 @@
 
 export class Captions {
   #list;
+  #heard;
   #words = new Map(); // message id -> words heard so far
   #bubbles = new Map(); // message id -> bubble of a bot message
 
-  constructor(list) {
+  /** `heard` is what screen readers are told: whole messages, not each word. */
+  constructor(list, heard) {
     this.#list = list;
+    this.#heard = heard;
   }
 
   clear() {
@@ -21,6 +24,7 @@ export class Captions {
     if (bubble?.dataset.role !== "user") bubble = this.#add("user");
     bubble.dataset.final = final;
     this.#write(bubble, text);
+    if (final) this.announce(`You: ${text}`);
   }
 
   /** A message begins to sound; it gets a bubble with its first word. */
@@ -40,6 +44,7 @@ export class Captions {
     if (bubble) {
       bubble.dataset.final = true;
       if (text) this.#write(bubble, text);
+      this.announce(`Agent: ${bubble.textContent}`);
     }
     this.#forget(id);
   }
@@ -49,6 +54,7 @@ export class Captions {
     if (bubble) {
       bubble.dataset.final = true;
       bubble.dataset.interrupted = reason;
+      this.announce(`Agent, interrupted: ${bubble.textContent}`);
     }
     this.#forget(id);
   }
@@ -58,6 +64,11 @@ export class Captions {
     const bubble = this.#add("system");
     bubble.dataset.final = true;
     this.#write(bubble, text);
+    this.announce(text);
+  }
+
+  announce(text) {
+    this.#heard.textContent = text;
   }
 
   #forget(id) {

@@ -2,6 +2,7 @@
 
 const FRAMES_KEPT = 300;
 const TURNS_KEPT = 30;
+const NEAR_END = 40; // pixels
 
 const STAGES = {
   turn: "turn decided",
@@ -14,9 +15,13 @@ const STAGES = {
 
 export class FramePanel {
   #list;
+  #following = true; // the end stays in sight, until somebody scrolls away from it
 
   constructor(list) {
     this.#list = list;
+    list.addEventListener("scroll", () => {
+      this.#following = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END;
+    });
   }
 
   clear() {
@@ -35,10 +40,9 @@ export class FramePanel {
     raw.textContent = JSON.stringify(frame, null, 1);
     details.append(summary, raw);
     item.append(details);
-    const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 40;
     this.#list.append(item);
     while (this.#list.childElementCount > FRAMES_KEPT) this.#list.firstElementChild.remove();
-    if (atEnd) this.#list.scrollTop = this.#list.scrollHeight;
+    if (this.#following) this.#list.scrollTop = this.#list.scrollHeight;
   }
 }
 

@@ -59,7 +59,7 @@ def test_each_mistake_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["client", "widget"])
 def test_what_is_declared_is_there_and_the_other_way_round(name: str) -> None:
-    """The public members of the classes, by their names; what a class inherits from the browser is not declared again."""
+    """The public members of the classes, by their names, without what a class inherits from the browser."""
     code, types = ((FOLDER / f"{name}{ending}").read_text() for ending in (".js", ".d.ts"))
     for declared in re.findall(r"export declare class (\w+)", types):
         assert _members(code, f"export class {declared} ") == _members(types, f"export declare class {declared} ")
