@@ -5,13 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := config docker media pipeline server tokens tests bench
 
-.PHONY: help setup run test check format bench lock clean
+.PHONY: help setup run test check format bench eval lock clean
 
 help:
 	@echo "make run     set up everything and serve the playground at http://localhost:8080"
 	@echo "make test    set up everything (browsers and network tools included) and run the whole suite"
 	@echo "make check   format, lint, types, import rules"
 	@echo "make bench   benchmarks, figures as JSON lines"
+	@echo "make eval    how well turns are taken, on recorded voices: JSON lines and a table"
 	@echo "make setup   only install: virtual environment and local models"
 	@echo "make lock    renew the lock files from pyproject.toml"
 
@@ -39,6 +40,10 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/voice-server setup >&2
 	@$(BIN)/python -m bench
+
+eval: $(VENV)/.dev
+	@$(BIN)/voice-server setup >&2
+	@$(BIN)/python -m bench.turns
 
 lock: $(VENV)/.dev
 	$(BIN)/pip install --quiet uv

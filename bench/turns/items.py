@@ -1,0 +1,323 @@
+"""The items of the evaluation: what is made is a matter of seeds alone, and what is true of it is known exactly."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+
+from bench.turns import sounds
+from bench.turns.line import TICK, Arrival, transmit
+from bench.turns.recordings import Recording, recordings
+from bench.turns.sounds import Sound, decibels, pink, rms, samples, silence, to_pcm
+from bench.turns.voices import LEVEL, Speech, Voice, say, speech, with_pauses
+from media.audio import INPUT_RATE, Pcm
+
+SPLITS = ("tune", "held-out")
+LANGUAGES = ("en", "es")
+
+TURNS = 80
+EVENTS = {
+    "interruption": 40,
+    "backchannel": 24,
+    "cough": 10,
+    "throat": 6,
+    "typing": 10,
+    "door": 4,
+    "television": 10,
+    "echo": 10,
+}
+"""How many items of each kind a half has in each language."""
+
+SEED = {"tune": 20_260_101, "held-out": 70_814_243}
+
+LEAD, TAIL = (0.5, 1.0), 4.0
+"""Seconds before and behind a turn."""
+
+PAUSES = (0.3, 1.5)
+"""Seconds, from the shortest to the longest that is put into a turn."""
+
+AFTER = 2.5
+"""Seconds behind what happens while the bot speaks."""
+
+SHORT_TURN, LONG_TURN = 1.2, 8.0
+"""Seconds of recordings that are taken for turns."""
+
+SHORT_CALL, LONG_CALL = 0.6, 3.0
+"""Seconds of recordings that are taken for interruptions."""
+
+VOICES = {
+    ("tune", "en"): (Voice("pico", "en-GB"), Voice("pico", "en-GB", 0.85), Voice("pico", "en-US", 1.15)),
+    ("tune", "es"): (Voice("pico", "es-ES", 0.82), Voice("pico", "es-ES", 1.18)),
+    ("held-out", "en"): (Voice("hibari", "heart"), Voice("hibari", "heart", 0.84), Voice("pico", "en-US")),
+    ("held-out", "es"): (Voice("pico", "es-ES"), Voice("pico", "es-ES", 0.9)),
+}
+BOTS = {"en": Voice("hibari", "heart"), "es": Voice("pico", "es-ES")}
+"""What callers hear by default."""
+
+FILLERS = {"en": ("um", "uh", "er"), "es": ("eh", "este", "pues")}
+
+GAINS = {"cough": (-6, 6), "throat": (-8, 2), "typing": (-18, -6), "door": (-10, 6), "backchannel": (-8, 2)}
+"""dB above the level of speech."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Which item to make. ``kind`` is ``turn``, or what happens while the bot speaks."""
+
+    split: str
+    language: str
+    kind: str
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.language}-{self.kind}-{self.number:03}"
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """All in seconds since the microphone was opened, of what the user says or what happens instead."""
+
+    onset: float
+    """First sample."""
+    end: float
+    """Last sample."""
+    pauses: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    recipe: Recipe
+    truth: Truth
+    speaker: str
+    human: bool
+    """Whether what happens was recorded from a person, not made by a machine."""
+    noise: str
+    """``quiet``, ``pink`` or ``babble``."""
+    snr: float
+    """dB; infinite in quiet."""
+    dtx: bool
+    text: str
+    heard: list[Arrival] = field(repr=False)
+    bot_from: float | None = None
+    """When the bot begins to be heard; it goes on to the end of the item. ``None``: it is silent."""
+    bot: Pcm | None = field(default=None, repr=False)
+    """What it says from then on, at ``INPUT_RATE``."""
+    bot_words: tuple[tuple[float, str], ...] = ()
+    """When each of its words begins, s after ``bot_from``."""
+    echo: bool = False
+    """Its voice comes back through the microphone."""
+
+    @property
+    def is_turn(self) -> bool:
+        return self.recipe.kind == "turn"
+
+    @property
+    def length(self) -> float:
+        return self.heard[-1].at
+
+
+def recipes(split: str = "all") -> list[Recipe]:
+    """All of one half, or of both."""
+    wanted = SPLITS if split == "all" else (split,)
+    return [
+        Recipe(half, language, kind, number)
+        for half in wanted
+        for language in LANGUAGES
+        for kind, count in {"turn": TURNS, **EVENTS}.items()
+        for number in range(count)
+    ]
+
+
+def make(recipe: Recipe) -> Item:
+    """The item of a recipe; the same one whenever the voices are the same."""
+    numbers = [LANGUAGES.index(recipe.language), ["turn", *EVENTS].index(recipe.kind), recipe.number]
+    rng = np.random.default_rng([SEED[recipe.split], *numbers])
+    return _turn(recipe, rng) if recipe.kind == "turn" else _during_speech(recipe, rng)
+
+
+def _turn(recipe: Recipe, rng: Generator) -> Item:
+    human = [each for each in _people(recipe) if SHORT_TURN <= each[1].seconds <= LONG_TURN]
+    if human and recipe.number % 2:
+        recording, said = _pick(human, rng)
+        speaker, text, is_human = recording.speaker, recording.text, recording.human
+        pauses = _pauses(rng, min(2, len(said.gaps)))
+    else:
+        voice = _voice(recipe, rng)
+        text, marks = _with_commas(str(rng.choice(_texts(recipe)["turns"])), recipe.language, rng)
+        said, speaker, is_human = say(voice, text), str(voice), False
+        pauses = _pauses(rng, marks)
+    sound, found = with_pauses(said, pauses, rng)
+    lead = rng.uniform(*LEAD)
+    gain = decibels(rng.uniform(-4, 4))
+    whole = np.concatenate([silence(lead), sound * np.float32(gain), silence(TAIL)])
+    onset = samples(lead) / INPUT_RATE
+    times = tuple((onset + a / INPUT_RATE, onset + b / INPUT_RATE) for a, b in found)
+    truth = Truth(onset, onset + len(sound) / INPUT_RATE, times)
+    return _finish(recipe, rng, whole, truth, speaker=speaker, human=is_human, text=text)
+
+
+def _during_speech(recipe: Recipe, rng: Generator) -> Item:
+    bot_from = rng.uniform(0.3, 0.6)
+    onset = round(bot_from + rng.uniform(0.7, 4.5), 3)
+    sound, speaker, human, text = _event(recipe, rng)
+    length = samples(onset) + len(sound) + samples(AFTER)
+    whole = np.zeros(length, np.float32)
+    whole[samples(onset) : samples(onset) + len(sound)] = sound
+    bot, words = _bot(recipe, rng, length - samples(bot_from))
+    echo = recipe.kind == "echo" or (recipe.kind != "television" and rng.random() < 0.4)
+    if echo:
+        delay = rng.uniform(0.08, 0.25)
+        back = sounds.through_speaker(rng, bot, delay) * np.float32(decibels(-20 + rng.uniform(-3, 3)))
+        whole[samples(bot_from) : samples(bot_from) + len(back)] += back
+    if recipe.kind == "television":
+        whole += _television(recipe, rng, length) * np.float32(decibels(LEVEL + rng.uniform(-25, -15)))
+    truth = Truth(onset, onset + len(sound) / INPUT_RATE)
+    playing = {"bot_from": bot_from, "bot": to_pcm(bot), "bot_words": words, "echo": echo}
+    return _finish(recipe, rng, whole, truth, speaker=speaker, human=human, text=text, **playing)
+
+
+def _event(recipe: Recipe, rng: Generator) -> tuple[Sound, str, bool, str]:
+    """What happens: its sound, who makes it, whether that is a person, what is said."""
+    kind = recipe.kind
+    gain = decibels(rng.uniform(*GAINS.get(kind, (-5, 5))))
+    if kind in ("echo", "television"):
+        return silence(rng.uniform(2, 4)), "nobody", False, ""
+    people = [each for each in _people(recipe) if SHORT_CALL <= each[1].seconds <= LONG_CALL]
+    if people and kind == "interruption" and recipe.number % 2:
+        recording, said = _pick(people, rng)
+        return said.sound * np.float32(gain), recording.speaker, recording.human, recording.text
+    if kind in ("interruption", "backchannel") and not (kind == "backchannel" and recipe.number % 6 == 0):
+        voice = _voice(recipe, rng, but=BOTS[recipe.language])
+        text = str(rng.choice(_texts(recipe)[f"{kind}s"]))
+        return say(voice, text).sound * np.float32(gain), str(voice), False, text
+    made = {"backchannel": sounds.hum}.get(kind) or getattr(sounds, kind)
+    sound = made(rng)
+    loud = np.sort(np.abs(sound))[-len(sound) // 5 :]
+    return sound * np.float32(gain * decibels(LEVEL) / rms(loud)), "rules", False, ""
+
+
+def _finish(recipe: Recipe, rng: Generator, sound: Sound, truth: Truth, **about: object) -> Item:
+    """Add the room and its noise, and send it all through the line."""
+    noise = "quiet"
+    snr = float("inf")
+    dtx = bool(rng.random() < 0.15)
+    if recipe.kind not in ("television", "echo"):
+        noise = str(rng.choice(["quiet", "pink", "babble"], p=[0.5, 0.3, 0.2]))
+    sound = sound + pink(rng, len(sound)) * np.float32(decibels(rng.uniform(-75, -60)))
+    if noise != "quiet":
+        snr = round(float(rng.uniform(5 if noise == "pink" else 10, 20)), 1)
+        other = pink(rng, len(sound)) if noise == "pink" else _babble(recipe, rng, len(sound))
+        sound = sound + other * np.float32(decibels(LEVEL - snr))
+    heard = transmit(sound.astype(np.float32), bitrate=int(rng.choice([24_000, 32_000])), dtx=dtx)
+    return Item(recipe=recipe, truth=truth, noise=noise, snr=snr, dtx=dtx, heard=heard, **about)  # type: ignore[arg-type]
+
+
+def _bot(recipe: Recipe, rng: Generator, length: int) -> tuple[Sound, tuple[tuple[float, str], ...]]:
+    """What the bot says for ``length`` samples, and when it begins each word."""
+    texts = list(_texts(recipe)["bot"])
+    rng.shuffle(texts)
+    parts: list[Sound] = []
+    words: list[tuple[float, str]] = []
+    while (had := sum(map(len, parts))) < length:
+        said = say(BOTS[recipe.language], texts[len(parts) // 2 % len(texts)])
+        words += [(had / INPUT_RATE + start, word) for start, word in said.words]
+        parts += [said.sound, silence(0.3)]
+    return np.concatenate(parts)[:length], tuple(words)
+
+
+def _television(recipe: Recipe, rng: Generator, length: int) -> Sound:
+    """A programme with voices and music, heard through a loudspeaker, of RMS 1."""
+    voices = _row(recipe, rng, length)
+    music = sounds.music(rng, length / INPUT_RATE + 0.1)[:length] * np.float32(rms(voices) * decibels(-8))
+    programme = sounds.through_speaker(rng, voices + music, 0.01)
+    return programme / np.float32(rms(programme))
+
+
+def _babble(recipe: Recipe, rng: Generator, length: int) -> Sound:
+    """Six voices at once, of RMS 1."""
+    mixed: Sound = np.sum([_row(recipe, rng, length) for _ in range(6)], axis=0).astype(np.float32)
+    return mixed / np.float32(rms(mixed))
+
+
+def _row(recipe: Recipe, rng: Generator, length: int) -> Sound:
+    """One voice after the other, without a pause, from anywhere in the row."""
+    parts: list[Sound] = []
+    while sum(map(len, parts)) < length + INPUT_RATE:
+        people = _people(recipe)
+        if people and rng.random() < 0.8:
+            parts.append(_pick(people, rng)[1].sound)
+        else:
+            parts.append(say(_voice(recipe, rng), str(rng.choice(_texts(recipe)["turns"])).replace(" |", "")).sound)
+    start = int(rng.integers(INPUT_RATE // 2))
+    return np.concatenate(parts)[start : start + length]
+
+
+def _pick(people: list[tuple[Recording, Speech]], rng: Generator) -> tuple[Recording, Speech]:
+    """Speakers are as likely as each other, however much there is of each."""
+    speakers = sorted({recording.speaker for recording, _ in people})
+    speaker = str(rng.choice(speakers))
+    own = [each for each in people if each[0].speaker == speaker]
+    return own[int(rng.integers(len(own)))]
+
+
+def _voice(recipe: Recipe, rng: Generator, but: Voice | None = None) -> Voice:
+    voices = [voice for voice in VOICES[recipe.split, recipe.language] if voice != but]
+    return voices[int(rng.integers(len(voices)))]
+
+
+def _pauses(rng: Generator, count: int) -> list[float]:
+    """As people pause: short ones are more frequent, in equal shares of the logarithm."""
+    return [float(np.exp(rng.uniform(*np.log(PAUSES)))) for _ in range(count)]
+
+
+def _with_commas(marked: str, language: str, rng: Generator) -> tuple[str, int]:
+    """Some of the marks become commas, sometimes with a filler; gives the number of them, too.
+
+    A comma lets a synthetic voice hold its pitch up and pause, as somebody does who goes on.
+    """
+    first, *rest = marked.split(" | ")
+    text, count = first, 0
+    for part in rest:
+        if rng.random() < 0.75:
+            filler = f", {rng.choice(FILLERS[language])}" if rng.random() < 0.3 else ""
+            text, count = f"{text.rstrip(',')}{filler}, {part}", count + 1
+        else:
+            text = f"{text} {part}"
+    return text, count
+
+
+@cache
+def _all_texts() -> dict[str, dict[str, dict[str, list[str]]]]:
+    return tomllib.loads((Path(__file__).parent / "texts.toml").read_text())
+
+
+def _texts(recipe: Recipe) -> dict[str, list[str]]:
+    return _all_texts()[recipe.split][recipe.language]
+
+
+def _people(recipe: Recipe) -> list[tuple[Recording, Speech]]:
+    return _spoken(recipe.split, recipe.language)
+
+
+@cache
+def _spoken(split: str, language: str) -> list[tuple[Recording, Speech]]:
+    """The recordings of a half, with speech in them."""
+    found = []
+    for recording in recordings():
+        if (recording.split, recording.language) == (split, language):
+            try:
+                found.append((recording, speech(recording.load())))
+            except ValueError:
+                continue
+    return found
+
+
+def minutes(items: Iterable[Item]) -> float:
+    return sum(len(item.heard) for item in items) * TICK / 60

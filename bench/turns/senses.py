@@ -1,0 +1,186 @@
+"""What the models make of an item. Each answer depends on the sound alone, so it is computed once and kept on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.turns.items import Item
+from config.settings import Settings
+from media.audio import FRAME_MS, AudioFrame, Pcm
+from pipeline.models import SILERO, SMART_TURN
+from pipeline.silero import Activity, Network, Question, VoiceActivity
+from pipeline.smart_turn import LONGEST, Classifier
+
+FRAME = FRAME_MS / 1000
+
+GRID = 5
+"""Frames (100 ms) to which the ends of what is transcribed are rounded, so that a slightly different machine asks the
+same."""
+
+TRANSCRIBING = {"en": (0.04, 0.05), "es": (0.37, 0.01)}
+"""Seconds that a transcription takes: at least, and for each second of sound."""
+
+JUDGING = 0.09
+"""Seconds that the turn model takes."""
+
+PARTIAL_EVERY = {"en": 0.6, "es": 1.0}
+"""Seconds of new sound between two partials."""
+
+SHORTEST_SPEECH = 10
+"""Frames with voice that the recognisers want."""
+
+
+class Senses:
+    """The models' answers about one item."""
+
+    def __init__(self, item: Item, store: Path) -> None:
+        """``store`` is the file of the answers."""
+        self.language = item.recipe.language
+        self._frames = [arrival.frame for arrival in item.heard]
+        self._store = store
+        self._known: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
+        self._asked = len(self._known)
+        self._voice: list[float] = self._answer("voice", self._listen)
+
+    def save(self) -> None:
+        """Keep what was not known before."""
+        if len(self._known) > self._asked:
+            self._store.parent.mkdir(parents=True, exist_ok=True)
+            self._store.write_text(json.dumps(self._known))
+            self._asked = len(self._known)
+
+    def voice(self, frame: AudioFrame) -> float:
+        """The probability of speech, 0 to 1, that is known when this frame has come: by Silero behind its gate."""
+        return self._voice[round(frame.time / FRAME)]
+
+    def words(self, since: float, until: float) -> str:
+        """What the recogniser of the language understands of the sound between two media times, s."""
+        first, last = (round(time / FRAME) // GRID * GRID for time in (max(since, 0), until))
+        frames = self._frames[first:last]
+        if sum(frame.is_speech for frame in frames) < SHORTEST_SPEECH:
+            return ""
+        return str(self._answer(f"words {first} {last}", lambda: _transcribe(frames, self.language)))
+
+    def complete(self, since: float, until: float) -> float:
+        """How probably the turn that these times bound is complete, says the turn model."""
+        first, last = (round(time / FRAME) for time in (max(since, 0), until))
+        sound = np.concatenate([frame.pcm for frame in self._frames[first:last]])
+        return float(self._answer(f"complete {first} {last}", lambda: round(_judge()(sound), 4)))
+
+    def _answer(self, question: str, compute: Callable[[], Any]) -> Any:
+        if question not in self._known:
+            self._known[question] = compute()
+        return self._known[question]
+
+    def _listen(self) -> list[float]:
+        told: list[Activity] = []
+        ear = VoiceActivity(_Inline(), told.append)  # type: ignore[arg-type]
+        probabilities = []
+        for frame in self._frames:
+            asked = ear.hear(frame)
+            probabilities.append(round(told[-1].probability, 4) if asked and told else 0.0)
+        return probabilities
+
+
+class _Inline:
+    """Stands for ``pipeline.silero.Silero``: answers at once."""
+
+    ready = True
+
+    def ask(self, ear: VoiceActivity) -> None:
+        while question := ear.next():
+            self._tell(ear, question)
+
+    def _tell(self, ear: VoiceActivity, question: Question) -> None:
+        [probability], [state] = _network().run([question.window.pcm], [question.state])
+        ear.learn(question, probability, state)
+        ear.answer(question, probability)
+
+    def forget(self, ear: VoiceActivity) -> None:
+        """Nothing waits."""
+
+
+class Recogniser:
+    """A recogniser's partials, as late as they would come. Mirrors ``pipeline.stt.redecoding``."""
+
+    def __init__(self, senses: Senses) -> None:
+        self._senses = senses
+        self._least, self._rate = TRANSCRIBING[senses.language]
+        self._every = PARTIAL_EVERY[senses.language]
+        self._since: float | None = None
+        self._tried = self._paused = self._decoded = 0.0
+        self._due: tuple[float, float] | None = None  # when the decoding is done, and up to where it heard
+        self._last = ""
+
+    def listen(self, since: float) -> None:
+        """Hear from this media time on."""
+        self._since, self._due, self._last = since, None, ""
+        self._tried = since
+        self._paused = self._decoded = 0.0
+
+    def stop(self) -> None:
+        self._since = None
+
+    def pause(self, until: float) -> None:
+        """The speaker fell silent: decode what there is."""
+        self._paused = until
+
+    def hear(self, now: float, until: float) -> tuple[str, bool] | None:
+        """What is understood now, with sound up to ``until`` (media time); ``True``: it stands for all before a pause.
+
+        ``None`` when there is nothing new.
+        """
+        if self._since is None:
+            return None
+        told = None
+        if self._due and now >= self._due[0]:
+            told = self._take(self._due[1])
+            self._due = None
+        wanted = until - self._tried >= self._every or self._paused > self._tried
+        if self._due is None and wanted:
+            self._tried = until
+            self._due = now + self._least + self._rate * (until - self._since), until
+        return told
+
+    def _take(self, until: float) -> tuple[str, bool] | None:
+        self._decoded = until
+        text = self._senses.words(self._since or 0.0, until)
+        settled = bool(self._paused) and until >= self._paused
+        if text == self._last and not settled:
+            return None
+        self._last = text
+        return text, settled
+
+
+def _transcribe(frames: list[AudioFrame], language: str) -> str:
+    pcm = np.concatenate([frame.pcm for frame in frames]).tobytes()
+    return str(_recogniser("en").transcribe(pcm) if language == "en" else _recogniser("es").transcribe(pcm, language))
+
+
+@cache
+def _recogniser(language: str) -> Any:
+    if language == "en":
+        from pipeline.stt import moonshine
+
+        return moonshine.Recognizer()
+    from pipeline.stt import whisper
+
+    return whisper.Recognizer()
+
+
+@cache
+def _network() -> Network:
+    return Network(Settings.load().models_dir / SILERO.name)
+
+
+@cache
+def _judge() -> Callable[[Pcm], float]:
+    """The turn model."""
+    classifier = Classifier(str(Settings.load().models_dir / SMART_TURN.name))
+    return lambda sound: classifier.judge(sound[-LONGEST:].tobytes())

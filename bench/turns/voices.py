@@ -1,0 +1,156 @@
+"""Speech with known borders: synthetic voices, where speech begins and ends, and where a pause can be put into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from bench.turns.sounds import Sound, decibels, pink, resampled, rms, samples
+from media.audio import INPUT_RATE, OUTPUT_RATE
+from pipeline.tts.phrasing import pause_after
+
+BLOCK = INPUT_RATE // 200
+"""Samples (5 ms) that share one level."""
+
+AUDIBLE = -32.0
+"""dB below the level of speech: what is quieter does not count as speech."""
+
+SHORTEST_GAP = 0.04
+"""s. A shorter quiet stretch is the closure of a consonant."""
+
+MARGIN = 0.03
+"""s of a gap that stay at each side of a pause that is put in: words begin and end softly."""
+
+CLICK, APART = 0.06, 0.15
+"""s. Sound shorter than the first at an end of a recording, and farther than the second from the rest, is no speech."""
+
+LEVEL = -26.0
+"""dBFS of speech, before an item turns it up or down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A synthetic speaker: an engine, its voice, and how much faster its sound is played (and slower it speaks)."""
+
+    engine: str
+    name: str
+    shift: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.name}" + (f" x{self.shift}" if self.shift != 1 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Sound at ``LEVEL`` that begins and ends with speech; ``gaps`` are its quiet stretches, in samples.
+
+    ``words`` tells when each begins, in seconds, where that is known.
+    """
+
+    sound: Sound
+    gaps: tuple[tuple[int, int], ...]
+    words: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return len(self.sound) / INPUT_RATE
+
+
+@cache
+def _hibari() -> Any:
+    from pipeline.tts.hibari import Synthesizer
+
+    return Synthesizer()
+
+
+@cache
+def _pico() -> Any:
+    from pipeline.tts.pico import Synthesizer
+
+    return Synthesizer()
+
+
+@cache
+def say(voice: Voice, text: str) -> Speech:
+    """What a synthetic voice makes of a text."""
+    speed = 1 / voice.shift
+    engine = _hibari() if voice.engine == "hibari" else _pico()
+    options: tuple[Any, ...] = (text, speed) if voice.engine == "hibari" else (text, speed, voice.name)
+    parts: list[Sound] = []
+    words: list[tuple[float, str]] = []
+    pause = 0.0
+    for data, times in engine.say(*options):
+        parts.append(np.zeros(round(pause * OUTPUT_RATE), np.float32))
+        began = sum(map(len, parts)) / OUTPUT_RATE
+        parts.append((np.frombuffer(data, "<i2") / 32768).astype(np.float32))
+        words += [((began + start) / voice.shift, word) for word, start, _ in times]
+        pause = pause_after(times[-1][0]) / speed
+    found = speech(resampled(np.concatenate(parts), OUTPUT_RATE / INPUT_RATE * voice.shift))
+    return replace(found, words=tuple(words))
+
+
+def speech(sound: Sound) -> Speech:
+    """Cut silence off both ends, bring to ``LEVEL`` and find the gaps. Raises ``ValueError`` when there is nothing."""
+    levels = _levels(sound)
+    loud = levels > np.percentile(levels, 95) - 20  # what carries the loudness
+    active = 10 * np.log10(np.mean(10 ** (levels[loud] / 10))) if loud.any() else -200.0
+    heard = np.flatnonzero(levels > active + AUDIBLE)
+    if active < -70 or not len(heard):
+        raise ValueError("no speech in this sound")
+    heard = _without_clicks(heard)
+    first, last = int(heard[0]), int(heard[-1]) + 1
+    cut = sound[first * BLOCK : last * BLOCK] * np.float32(decibels(LEVEL - active))
+    borders = np.flatnonzero(np.diff(heard) > SHORTEST_GAP / 0.005)
+    gaps = tuple(((int(heard[i]) + 1 - first) * BLOCK, (int(heard[i + 1]) - first) * BLOCK) for i in borders)
+    return Speech(cut, gaps)
+
+
+def _without_clicks(heard: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The numbers of audible blocks without the clicks, of a mouse perhaps, in front of and behind speech."""
+    islands = np.split(heard, np.flatnonzero(np.diff(heard) > APART / 0.005) + 1)
+    for end in (0, -1):
+        while len(islands) > 1 and islands[end][-1] - islands[end][0] < CLICK / 0.005:
+            del islands[end]
+    return np.concatenate(islands)
+
+
+def _levels(sound: Sound) -> NDArray[np.float64]:
+    """dB of each whole block."""
+    blocks = sound[: len(sound) // BLOCK * BLOCK].reshape(-1, BLOCK).astype(np.float64)
+    levels: NDArray[np.float64] = 10 * np.log10(np.mean(blocks**2, axis=1) + 1e-12)
+    return levels
+
+
+def with_pauses(said: Speech, pauses: list[float], rng: Generator) -> tuple[Sound, list[tuple[int, int]]]:
+    """Stretch the longest gaps to ``pauses`` (s, in the order of time); gives the sound and where its pauses are.
+
+    A pause holds the room of the gap that it replaces, as far as there was one. Pauses that were there before count
+    from 200 ms on. There are fewer pauses than asked for when there are fewer gaps.
+    """
+    longest = sorted(said.gaps, key=lambda gap: gap[0] - gap[1])[: len(pauses)]
+    wanted = dict(zip(sorted(longest), pauses, strict=False))
+    parts: list[Sound] = []
+    found: list[tuple[int, int]] = []
+    at, length = 0, 0
+    for gap in said.gaps:
+        begin, end = gap
+        added = samples(wanted[gap]) - (end - begin) if gap in wanted else 0
+        parts.append(said.sound[at:begin])
+        length += begin - at
+        quiet = said.sound[begin:end]
+        if added > 0:
+            edge = min(samples(MARGIN), len(quiet) // 2)
+            tone = pink(rng, added) * np.float32(min(rms(quiet), decibels(-60)))
+            quiet = np.concatenate([quiet[:edge], tone, quiet[edge:]])
+        parts.append(quiet)
+        if len(quiet) >= samples(0.2):
+            found.append((length, length + len(quiet)))
+        length += len(quiet)
+        at = end
+    parts.append(said.sound[at:])
+    return np.concatenate(parts), found
