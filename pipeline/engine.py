@@ -49,6 +49,7 @@ TABLE: dict[Kind, dict[str, Callable[[Engines], Any]]] = {
     "tts": {
         "hibari": lambda _: _new("pipeline.tts.hibari:Hibari"),
         "pico": lambda _: _new("pipeline.tts.pico:Pico"),
+        "espeak": lambda _: _new("pipeline.tts.espeak:Espeak"),
     },
 }
 """Every engine by the name of its provider, the better one of a kind first. A new engine is a file and a line here."""
@@ -57,12 +58,14 @@ LANGUAGES = {
     "moonshine": frozenset({"en"}),
     "hibari": frozenset({"en"}),
     "pico": frozenset({"de", "en", "es", "fr", "it"}),
+    "espeak": frozenset({"de", "en", "es", "fr", "it"}),
 }
 """Base languages of the engines that know only some."""
 
 VOICES = {
     "hibari": {"heart": "en"},
     "pico": {"en-US": "en", "en-GB": "en", "es-ES": "es", "fr-FR": "fr", "de-DE": "de", "it-IT": "it"},
+    "espeak": {"en-US": "en", "en-GB": "en", "es-ES": "es", "fr-FR": "fr", "de-DE": "de", "it-IT": "it"},
 }
 """Names of voices and what they speak, for the engines that have few."""
 

@@ -98,6 +98,26 @@ def ends_sentence(word: str, following: str) -> bool:
     return bare[-1] != "." or not (following[:1].isdigit() or name in TITLES or (len(name) == 1 and name != "i"))
 
 
+def spelling(words: list[str]) -> str:
+    """The words without what would be taken for markup or for the end of the text."""
+    shown = (word.strip(MARKUP)[:LONGEST_WORD].translate({ord("<"): " ", ord(">"): " "}) for word in words)
+    return "".join(char if char.isprintable() else " " for char in " ".join(shown))
+
+
+def resampled(pcm: Pcm, rate: int) -> Samples:
+    """Sound at ``rate`` Hz as samples at ``OUTPUT_RATE``."""
+    import av
+
+    if not len(pcm):
+        return np.zeros(0, np.float32)
+    frame = av.AudioFrame.from_ndarray(pcm[np.newaxis], format="s16", layout="mono")
+    frame.sample_rate = rate
+    resampler = av.AudioResampler("flt", "mono", OUTPUT_RATE)
+    parts = [part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))]
+    wav: Samples = np.concatenate(parts)
+    return wav
+
+
 def audible(wav: Samples, level: float = EDGE_LEVEL) -> tuple[int, int]:
     """Samples between which there is sound louder than ``level`` (dBFS), with a margin. All, when there is none."""
     loud = np.flatnonzero(np.abs(wav) > 10 ** (level / 20))

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from pipeline.stt.moonshine import Moonshine
 from pipeline.stt.whisper import Whisper
+from pipeline.tts.espeak import Espeak
 from pipeline.tts.hibari import Hibari
 from pipeline.tts.pico import Pico
 
@@ -35,6 +36,14 @@ async def moonshine() -> AsyncIterator[Moonshine]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pico() -> AsyncIterator[Pico]:
     engine = Pico()
+    await engine.start()
+    yield engine
+    await engine.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def espeak() -> AsyncIterator[Espeak]:
+    engine = Espeak()
     await engine.start()
     yield engine
     await engine.aclose()

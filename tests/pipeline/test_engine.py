@@ -17,7 +17,7 @@ from pipeline.apology import FOLDER, apology
 from pipeline.engine import LANGUAGES, TABLE, VOICES, CallEngines, EngineError, Engines, Unavailable
 from pipeline.llm import GenerateOptions, TextDelta
 from pipeline.stt import Transcript
-from pipeline.tts import hibari, pico
+from pipeline.tts import espeak, hibari, pico
 
 
 def agent(**wire: Any) -> AgentConfig:
@@ -137,6 +137,8 @@ def test_a_small_model_is_not_asked_in_spanish_but_that_of_the_operator_is(tmp_p
 
 def test_the_table_of_voices_says_what_the_engines_have() -> None:
     assert set(VOICES["pico"]) == set(pico.VOICES)
+    assert set(VOICES["espeak"]) == set(espeak.VOICES)
+    assert {base_language(name) for name in espeak.VOICES} == LANGUAGES["espeak"] == set(VOICES["espeak"].values())
     assert {base_language(name) for name in pico.VOICES} == LANGUAGES["pico"] == set(VOICES["pico"].values())
     assert set(VOICES["hibari"]) == {hibari.VOICE}
 
@@ -232,10 +234,24 @@ async def test_an_engine_that_fails_is_replaced_by_another_of_its_language(
     await here.aclose()
 
 
+async def test_a_platform_without_the_better_voice_of_a_language_gets_the_other(
+    tmp_path: Path, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TABLE["tts"], "pico", lambda _: slow.make("failing"))
+    here = engines(tmp_path)
+    slow.go.set()
+    await here.ready(agent(language="es"))
+    chosen = here.choose(agent(language="es"))
+    assert names(chosen) == ("whisper", "local", "espeak")
+    assert chosen.language == "es"
+    assert chosen.warnings == ("failing could not start; espeak takes its place",)
+
+
 async def test_a_language_whose_voice_fails_becomes_english_and_says_why(
     tmp_path: Path, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TABLE["tts"], "pico", lambda _: slow.make("failing"))
+    monkeypatch.setitem(TABLE["tts"], "espeak", lambda _: slow.make("failing"))
     here = engines(tmp_path)
     slow.go.set()
     await here.ready(agent(language="es"))

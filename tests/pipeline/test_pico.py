@@ -15,7 +15,8 @@ from pipeline.engine import EngineError
 from pipeline.stt.whisper import Whisper
 from pipeline.tts import SpeechChunk
 from pipeline.tts.phrasing import SENTENCE_PAUSE
-from pipeline.tts.pico import VOICES, Pico, times, voice_for
+from pipeline.tts.pico import VOICES, Pico, voice_for
+from pipeline.tts.timing import times
 from tests.voices import as_heard
 from tests.words import word_error_rate
 
