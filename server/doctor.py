@@ -138,7 +138,7 @@ async def _language(engines: Engines, language: str) -> Finding:
 def _models(settings: Settings) -> Iterator[Finding]:
     absent = models.missing(settings.models_dir)
     for file in models.CATALOGUE:
-        size = f"{file.name}, {file.size / 1e6:.0f} MB"
+        size = f"{file.name}, {file.size / 1e6:.1f} MB"
         if file in absent:
             yield Finding(f"model of {file.engine}", ok=False, text=f"{size}, is missing", fix="run voice-server setup")
         else:
