@@ -81,10 +81,11 @@ class Synthesizer:
         for number in (1, 12, 7):
             name = bytes([number << 3 | 2, len(name)]) + name
         try:
-            with tempfile.NamedTemporaryFile(suffix=".onnx") as patched:
+            # A file without a name: it is gone even if this process is killed while it loads.
+            with tempfile.TemporaryFile() as patched:
                 patched.write(Path(voice_path(VOICE, download_missing=False)).read_bytes() + name)
-                patched.flush()
-                self._model = Model(voice=VOICE, model=patched.name)
+                patched.seek(0)  # which also writes it; on macOS both descriptors share their place in it
+                self._model = Model(voice=VOICE, model=f"/dev/fd/{patched.fileno()}")
         except OSError as error:
             raise EngineError(f"the voice cannot be read: {error.strerror}") from None
         for _ in self.say("Warm up, Qwyzt!", 1.0):  # the second word loads the net that spells unknown words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,3 +195,19 @@ async def test_refusals() -> None:
     ):
         with pytest.raises(EngineError, match=text):
             await anext(hibari.speak(each(["Hi."]), voice=voice, language=language))
+
+
+async def test_a_killed_start_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    hibari = Hibari()
+    seen: set[Path] = set()
+    starting = asyncio.create_task(hibari.start())
+    try:
+        async with asyncio.timeout(60):
+            while not starting.done():
+                seen.update(tmp_path.iterdir())
+                await asyncio.sleep(0.002)
+        await starting
+    finally:
+        await hibari.aclose()
+    assert seen == set()
