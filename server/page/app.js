@@ -21,7 +21,7 @@ const STATUS = {
 
 const WAITING = {
   loading: "The engines are still loading. A call waits for them.",
-  unloaded: "The engines of this language are loaded when a call begins.",
+  unloaded: "The engines for this are loaded when a call begins.",
 };
 
 const $ = (id) => document.getElementById(id);
