@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -200,14 +200,16 @@ async def test_refusals() -> None:
 async def test_a_killed_start_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     hibari = Hibari()
-    seen: set[Path] = set()
+    largest = 0
     starting = asyncio.create_task(hibari.start())
     try:
         async with asyncio.timeout(60):
             while not starting.done():
-                seen.update(tmp_path.iterdir())
+                for path in tmp_path.iterdir():
+                    with suppress(FileNotFoundError):
+                        largest = max(largest, path.stat().st_size)
                 await asyncio.sleep(0.002)
         await starting
     finally:
         await hibari.aclose()
-    assert seen == set()
+    assert largest < 100, "the library tries the folder with a few bytes"
