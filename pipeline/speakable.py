@@ -1,82 +1,105 @@
-"""Text as it can be spoken: without Markdown, emoji and other marks for the eye."""
+"""Text as it can be spoken, and which of the written words each spoken word stands for."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from config.identity import base_language
+from pipeline.markdown import plain
+from pipeline.reading import Reading, reader
 
-SPOKEN_SYMBOLS = {
-    "en": {"&": "and", "+": "plus", "=": "equals", "×": "times", "÷": "divided by", "→": "to"},
-    "es": {"&": "y", "+": "más", "=": "es igual a", "×": "por", "÷": "entre", "→": "a"},
-}
-"""What a symbol that stands alone is called; glued to a word or a number it is left to the speech engine."""
-
-_STAR = re.compile(r"^[ \t]*\*(?=[ \t])", re.MULTILINE)
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,}).*$", re.MULTILINE)
-_LINK = re.compile(r"!?\[([^\[\]\n]*)\]\([^()\n]*\)")
-_ADDRESS = re.compile(r"\S*://(www\.)*")
-_TAG = re.compile(r"</?[a-zA-Z][^<>\n]*>")
-_LINE_MARK = re.compile(r"^\s*([-–—+•‣▪·#>]+\s+)+")
-_DASHES = frozenset("-–—")
+_SILENT = str.maketrans(dict.fromkeys("*_`~|<>[]{}\\^#", " "))
 _PUNCTUATION = frozenset(".,;:!?…")
-_MARKUP = frozenset("*_`~|<>[]{}\\")
-_KEPT = frozenset("°")  # of the "other symbols", which otherwise are pictures
-_KEPT_CATEGORIES = ("L", "M", "N", "P", "Sc", "Sm", "Z")
-_KEYCAP = "\u20e3"
+_DASHES = frozenset("-–—")
+_READ_BY_ENGINES = frozenset("%€$£¥&+=@°")
+_WORD = re.compile(r"\S+")
+_SPACE_BEFORE = re.compile(r" (?=[.,;:!?…)»”])")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A few words that are written as they are, and what is said for them. Neither side is empty."""
+
+    written: tuple[str, ...]
+    spoken: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A clause for the ear and for the eye. False when nothing of it can be said."""
+
+    spans: tuple[Span, ...]
+
+    @property
+    def text(self) -> str:
+        """What a voice is asked to say."""
+        return " ".join(word for span in self.spans for word in span.spoken)
+
+    @property
+    def written(self) -> str:
+        """What a caption shows and the history keeps."""
+        return " ".join(word for span in self.spans for word in span.written)
+
+    def __bool__(self) -> bool:
+        return bool(self.spans)
+
+
+def spoken(text: str, language: str) -> Spoken:
+    """``text`` without Markdown and pictures; for languages that have a reader, what is said of it is words only."""
+    written = plain(text)
+    reads = reader(language)
+    spans: list[Span] = []
+    silent: list[str] = []
+    for words, said in _groups(written, reads.read(written) if reads else []):
+        if any(char.isalnum() or (not reads and char in _READ_BY_ENGINES) for word in said for char in word):
+            spans.append(Span((*silent, *words), said))
+            silent = []
+        elif spans:
+            before = spans[-1]
+            spans[-1] = Span((*before.written, *words), (*before.spoken[:-1], before.spoken[-1] + _pause(before, said)))
+        else:
+            silent += words
+    return Spoken(tuple(spans) if any(map(str.isalnum, written)) else ())
 
 
 def speakable(text: str, language: str) -> str:
-    """``text`` on one line, with only what a voice can say; empty when nothing of it can be said.
-
-    Numbers and dates are left to the speech engine; numbered lists keep their numbers. Applied twice it changes nothing
-    more.
-    """
-    text = _STAR.sub("-", _FENCE.sub("", text))
-    text = _ADDRESS.sub("", _LINK.sub(r"\1", _TAG.sub(" ", text)))
-    lines = [_line(line) for line in "".join(map(_visible, text)).split("\n")]
-    words = _words([word for line in lines for word in line.split()], SPOKEN_SYMBOLS.get(base_language(language), {}))
-    return " ".join(words) if any(map(_sounds, words)) else ""
+    """What a voice is asked to say for ``text``, on one line; empty when nothing of it can be said."""
+    return spoken(text, language).text
 
 
-def _visible(char: str) -> str:
-    if char.isspace():
-        return "\n" if char in "\n\r\u2028\u2029" else " "
-    if char in _MARKUP:
-        return "" if char in "*`~" else " "
-    variation = "\ufe00" <= char <= "\ufe0f" or char == _KEYCAP
-    return char if not variation and (char in _KEPT or unicodedata.category(char).startswith(_KEPT_CATEGORIES)) else ""
+def _groups(text: str, readings: list[Reading]) -> Iterator[tuple[list[str], tuple[str, ...]]]:
+    """Runs of words that no reading crosses the border of, and what is said for each run."""
+    words: list[str] = []
+    start, pending = 0, 0
+    for word in _WORD.finditer(text):
+        words.append(word[0])
+        while pending < len(readings) and readings[pending].start < word.end():
+            pending += 1
+        if pending and readings[pending - 1].end > word.end():
+            continue
+        yield words, _said(text, start, word.end(), readings[:pending])
+        del readings[:pending]
+        words, start, pending = [], word.end() + 1, 0
 
 
-def _line(line: str) -> str:
-    """A line without its list, heading or quotation mark; an item of a list is a sentence of its own."""
-    line, marks = _LINE_MARK.subn("", line)
-    line = line.strip()
-    return line + "." if marks and line[-1:].isalnum() else line
+def _said(text: str, start: int, end: int, readings: list[Reading]) -> tuple[str, ...]:
+    """``text[start:end]`` with its readings in it, as words."""
+    said = ""
+    for reading in [*readings, Reading(end, end, "")]:
+        for piece in (text[start : reading.start].translate(_SILENT), reading.spoken):
+            if piece:
+                apart = said[-1:].isalnum() and piece[0].isalnum()
+                said += f" {piece}" if apart else piece
+        start = reading.end
+    return tuple(_SPACE_BEFORE.sub("", " ".join(said.split())).split())
 
 
-def _words(words: list[str], names: dict[str, str]) -> list[str]:
-    """Words without those that have no sound; a dash between words becomes a comma, between numbers it is a minus.
-
-    Lone punctuation (an emoji stood before it) joins the word in front.
-    """
-    out: list[str] = []
-    for i, word in enumerate(words):
-        if _sounds(word):
-            out.append(word)
-        elif word in names:
-            out += names[word].split()
-        elif word in _DASHES and out:
-            following = words[i + 1] if i + 1 < len(words) else ""
-            if out[-1][-1].isdigit() and following[:1].isdigit():
-                out.append(word)
-            elif out[-1][-1].isalnum() and following:
-                out[-1] += ","
-        elif out and out[-1][-1].isalnum() and _PUNCTUATION.issuperset(word):
-            out[-1] += word
-    return out
-
-
-def _sounds(word: str) -> bool:
-    return any(char.isalnum() for char in word)
+def _pause(before: Span, said: tuple[str, ...]) -> str:
+    """What remains to be said of signs without a sound: a dash between words is a comma."""
+    signs = "".join(said)
+    if not before.spoken[-1][-1].isalnum() or not signs:
+        return ""
+    if _DASHES.issuperset(signs):
+        return ","
+    return signs if _PUNCTUATION.issuperset(signs) else ""
