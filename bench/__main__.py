@@ -2,8 +2,9 @@
 
 import asyncio
 
-from bench import audio, engines
+from bench import audio, ears, engines
 from config.settings import Settings
 
 audio.main()
 asyncio.run(engines.main(Settings.load().models_dir))
+asyncio.run(ears.main(Settings.load().models_dir))

@@ -45,7 +45,11 @@ class SmartTurn:
     async def ask(self, pcm: Pcm, deadline: float = DEADLINE) -> float | None:
         """Probability, 0 to 1, that the user has finished.
 
-        ``pcm``: what the user said in this turn so far at ``INPUT_RATE``, with the pause that raised the question.
+        ``pcm``: what the user said in this turn so far at ``INPUT_RATE``, up to some 100 ms after the last voiced
+        window and no further, however late the question comes: silence itself sounds complete. (Of sentences cut
+        between two words the model takes 36 % for complete after 0.1 s of silence, 52 % after 0.2 s and 77 % after
+        0.5 s, of whole ones 84 to 89 %. These are English; Spanish ones it tells apart less well.)
+
         ``None``, instead of an error, when there is no model, too many requests wait (at once) or ``deadline`` seconds
         have passed. Cancelling takes back a request that has not begun.
         """

@@ -68,10 +68,10 @@ def same(one: list[Activity], other: list[Activity]) -> bool:
     return np.allclose(one, other, atol=1e-4) if len(one) == len(other) else False
 
 
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
 
 
 async def idle(silero: Silero) -> None:
@@ -189,10 +189,10 @@ async def test_a_gap_shorter_than_the_lead_is_none(silero: Silero, network: Netw
     )
 
 
-@pytest.mark.parametrize("snr", [60, 15, 5])
-async def test_the_gate_loses_nothing(silero: Silero, network: Network, snr: int) -> None:
+@pytest.mark.parametrize(("snr", "most"), [(60, 0.95), (15, 0.95), (5, 1.0)])
+async def test_the_gate_loses_nothing(silero: Silero, network: Network, snr: int, most: float) -> None:
     """Against asking always: as good as every voiced window, and the beginning as early."""
-    names = ("human-00.flac", "en-08.flac", "es-short-02.flac", "es-06.flac", "en-short-04.flac")
+    names = ("human-01.flac", "en-08.flac", "es-short-02.flac", "es-06.flac", "en-short-04.flac")
     pcm = np.concatenate([part for name in names for part in (silence(1.5), recording(name))] + [silence(1.5)])
     voice = np.concatenate([recording(name) for name in names]).astype(np.float64)
     dbfs = 10 * np.log10(np.mean((voice / 32768) ** 2)) - snr
@@ -203,7 +203,7 @@ async def test_the_gate_loses_nothing(silero: Silero, network: Network, snr: int
     found = np.array([time for probability, time in told if probability > 0.5])
     lost = [time for time in voiced if np.abs(found - time).min() > 0.033]
     assert len(lost) <= 0.02 * len(voiced)
-    assert len(told) < len(always) * (1.0 if snr == 5 else 0.95)
+    assert len(told) <= most * len(always)
     assert all(one.time < other.time for one, other in pairwise(told))
 
 
@@ -276,6 +276,16 @@ async def test_nothing_is_left(network: Network) -> None:
     assert threads() == []
     await asyncio.sleep(0.01)
     assert told == []
+
+
+async def test_closed_while_it_loads() -> None:
+    engine = Silero(PATH)
+    starting = asyncio.create_task(engine.start())
+    await asyncio.sleep(0)
+    await engine.aclose()
+    await starting
+    assert not engine.ready
+    assert threads() == []
 
 
 async def cheap(engine: Silero) -> None:

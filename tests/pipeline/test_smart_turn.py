@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytest_asyncio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.settings import Settings
@@ -30,6 +30,7 @@ async def smart_turn() -> AsyncIterator[SmartTurn]:
     await engine.aclose()
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 40_000), st.floats(0.05, 1))
 def test_the_features_do_not_depend_on_loudness_and_are_at_the_end(length: int, gain: float) -> None:
     pcm = recording("human-00.flac")[:length]
