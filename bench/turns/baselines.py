@@ -32,7 +32,7 @@ class FixedSilence:
         self._quiet = 0
 
     def frame(self, now: float, frame: AudioFrame, bot: Playout) -> list[Decision]:
-        self._voiced = self._senses.voice(frame) >= (SILENCE if self._voiced else SPEECH)
+        self._voiced = self._senses.voice() >= (SILENCE if self._voiced else SPEECH)
         if not self._voiced:
             self._run.clear()
             self._quiet += FRAME_MS

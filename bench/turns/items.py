@@ -5,16 +5,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
 
 from bench.turns import sounds
-from bench.turns.line import TICK, Arrival, transmit
+from bench.turns.line import TICK, Arrival, at_output_rate, transmit
 from bench.turns.recordings import Recording, recordings
-from bench.turns.sounds import Sound, decibels, pink, rms, samples, silence, to_pcm
+from bench.turns.sounds import Sound, decibels, pink, rms, samples, silence
 from bench.turns.voices import LEVEL, Speech, Voice, say, speech, with_pauses
 from media.audio import INPUT_RATE, Pcm
 
@@ -108,11 +108,13 @@ class Item:
     bot_from: float | None = None
     """When the bot begins to be heard; it goes on to the end of the item. ``None``: it is silent."""
     bot: Pcm | None = field(default=None, repr=False)
-    """What it says from then on, at ``INPUT_RATE``."""
+    """What it says from then on, at ``OUTPUT_RATE``."""
     bot_words: tuple[tuple[float, str], ...] = ()
     """When each of its words begins, s after ``bot_from``."""
-    echo: bool = False
-    """Its voice comes back through the microphone."""
+    echo_after: float | None = None
+    """Its voice comes back through the microphone so many seconds later. ``None``: it does not."""
+    unechoed: list[Arrival] = field(default_factory=list, repr=False)
+    """What is heard in place of ``heard`` while the bot does not sound. Empty without echo."""
 
     @property
     def is_turn(self) -> bool:
@@ -171,16 +173,17 @@ def _during_speech(recipe: Recipe, rng: Generator) -> Item:
     whole = np.zeros(length, np.float32)
     whole[samples(onset) : samples(onset) + len(sound)] = sound
     bot, words = _bot(recipe, rng, length - samples(bot_from))
-    echo = recipe.kind == "echo" or (recipe.kind != "television" and rng.random() < 0.4)
-    if echo:
-        delay = rng.uniform(0.08, 0.25)
-        back = sounds.through_speaker(rng, bot, delay) * np.float32(decibels(-20 + rng.uniform(-3, 3)))
-        whole[samples(bot_from) : samples(bot_from) + len(back)] += back
+    echo_after: float | None = None
+    echo: Sound | None = None
+    if recipe.kind == "echo" or (recipe.kind != "television" and rng.random() < 0.4):
+        echo_after = float(rng.uniform(0.08, 0.25))
+        back = sounds.through_speaker(rng, bot, echo_after) * np.float32(decibels(-20 + rng.uniform(-3, 3)))
+        echo = np.concatenate([silence(bot_from), back])[:length]
     if recipe.kind == "television":
         whole += _television(recipe, rng, length) * np.float32(decibels(LEVEL + rng.uniform(-25, -15)))
     truth = Truth(onset, onset + len(sound) / INPUT_RATE)
-    playing = {"bot_from": bot_from, "bot": to_pcm(bot), "bot_words": words, "echo": echo}
-    return _finish(recipe, rng, whole, truth, speaker=speaker, human=human, text=text, **playing)
+    playing = {"bot_from": bot_from, "bot": at_output_rate(bot), "bot_words": words, "echo_after": echo_after}
+    return _finish(recipe, rng, whole, truth, echo, speaker=speaker, human=human, text=text, **playing)
 
 
 def _event(recipe: Recipe, rng: Generator) -> tuple[Sound, str, bool, str]:
@@ -203,7 +206,9 @@ def _event(recipe: Recipe, rng: Generator) -> tuple[Sound, str, bool, str]:
     return sound * np.float32(gain * decibels(LEVEL) / rms(loud)), "rules", False, ""
 
 
-def _finish(recipe: Recipe, rng: Generator, sound: Sound, truth: Truth, **about: object) -> Item:
+def _finish(
+    recipe: Recipe, rng: Generator, sound: Sound, truth: Truth, echo: Sound | None = None, **about: object
+) -> Item:
     """Add the room and its noise, and send it all through the line."""
     noise = "quiet"
     snr = float("inf")
@@ -215,8 +220,22 @@ def _finish(recipe: Recipe, rng: Generator, sound: Sound, truth: Truth, **about:
         snr = round(float(rng.uniform(5 if noise == "pink" else 10, 20)), 1)
         other = pink(rng, len(sound)) if noise == "pink" else _babble(recipe, rng, len(sound))
         sound = sound + other * np.float32(decibels(LEVEL - snr))
-    heard = transmit(sound.astype(np.float32), bitrate=int(rng.choice([24_000, 32_000])), dtx=dtx)
-    return Item(recipe=recipe, truth=truth, noise=noise, snr=snr, dtx=dtx, heard=heard, **about)  # type: ignore[arg-type]
+    send = partial(transmit, bitrate=int(rng.choice([24_000, 32_000])), dtx=dtx)
+    heard = unechoed = send(sound.astype(np.float32))
+    if echo is not None:
+        padded = np.zeros(len(sound), np.float32)
+        padded[: len(echo)] = echo
+        heard = send((sound + padded).astype(np.float32))
+    return Item(
+        recipe=recipe,
+        truth=truth,
+        noise=noise,
+        snr=snr,
+        dtx=dtx,
+        heard=heard,
+        unechoed=[] if echo is None else unechoed,
+        **about,  # type: ignore[arg-type]
+    )
 
 
 def _bot(recipe: Recipe, rng: Generator, length: int) -> tuple[Sound, tuple[tuple[float, str], ...]]:

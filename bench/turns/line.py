@@ -39,7 +39,7 @@ class Browser(opus.Encoder):
 def transmit(sound: Sound, *, bitrate: int, dtx: bool) -> list[Arrival]:
     """What the server hears, frame by frame. The network itself neither delays nor loses."""
     encoder, receiver = Browser(bitrate=bitrate, dtx=dtx), Receiver(payload_type=PAYLOAD_TYPE, vad=WebRtcVad())
-    spoken = _to_codec(sound[samples(LOOKAHEAD) :])
+    spoken = at_output_rate(sound[samples(LOOKAHEAD) :])
     heard: list[Arrival] = []
     sequence = 0
     for number in range(len(spoken) // OUTPUT_FRAME):
@@ -53,7 +53,8 @@ def transmit(sound: Sound, *, bitrate: int, dtx: bool) -> list[Arrival]:
     return heard
 
 
-def _to_codec(sound: Sound) -> Pcm:
+def at_output_rate(sound: Sound) -> Pcm:
+    """The sound at ``OUTPUT_RATE``."""
     frame = av.AudioFrame.from_ndarray(to_pcm(sound)[np.newaxis], format="s16", layout="mono")
     frame.sample_rate = INPUT_RATE
     resampler = av.AudioResampler("s16", "mono", OUTPUT_RATE)

@@ -70,7 +70,7 @@ def judge(item: Item, subject: str, decisions: Sequence[Decision]) -> Outcome:
         "human": item.human,
         "noise": item.noise,
         "dtx": item.dtx,
-        "echo": item.echo,
+        "echo": item.echo_after is not None,
     }
     kinds = {decision.kind for decision in decisions}
     about |= {"ducked": Kind.DUCK in kinds, "halted": Kind.PAUSE_PLAYBACK in kinds}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,24 @@ class Senses:
     def __init__(self, item: Item, store: Path) -> None:
         """``store`` is the file of the answers."""
         self.language = item.recipe.language
-        self._frames = [arrival.frame for arrival in item.heard]
+        self._frames: list[AudioFrame] = []  # as they were heard
+        self._now = 0.0  # probability of speech in the last of them
         self._store = store
         self._known: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
         self._asked = len(self._known)
-        self._voice: list[float] = self._answer("voice", self._listen)
+        self._voice = {
+            clean: self._answer(f"voice {clean}", partial(self._listen, [arrival.frame for arrival in arrivals]))
+            for clean, arrivals in ((False, item.heard), (True, item.unechoed))
+        }
+
+    def restart(self) -> None:
+        """For the runner: another subject hears the item."""
+        self._frames.clear()
+
+    def hear(self, frame: AudioFrame, *, clean: bool) -> None:
+        """For the runner: the next frame, from the sound without echo if ``clean``."""
+        self._now = self._voice[clean][len(self._frames)]
+        self._frames.append(frame)
 
     def save(self) -> None:
         """Keep what was not known before."""
@@ -55,9 +69,9 @@ class Senses:
             self._store.write_text(json.dumps(self._known))
             self._asked = len(self._known)
 
-    def voice(self, frame: AudioFrame) -> float:
-        """The probability of speech, 0 to 1, that is known when this frame has come: by Silero behind its gate."""
-        return self._voice[round(frame.time / FRAME)]
+    def voice(self) -> float:
+        """The probability of speech, 0 to 1, that is known when the last frame has come: by Silero behind its gate."""
+        return self._now
 
     def words(self, since: float, until: float) -> str:
         """What the recogniser of the language understands of the sound between two media times, s."""
@@ -65,24 +79,25 @@ class Senses:
         frames = self._frames[first:last]
         if sum(frame.is_speech for frame in frames) < SHORTEST_SPEECH:
             return ""
-        return str(self._answer(f"words {first} {last}", lambda: _transcribe(frames, self.language)))
+        sound = np.concatenate([frame.pcm for frame in frames])
+        return str(self._answer(f"words {_name(sound)}", lambda: _transcribe(sound, self.language)))
 
     def complete(self, since: float, until: float) -> float:
         """How probably the turn that these times bound is complete, says the turn model."""
         first, last = (round(time / FRAME) for time in (max(since, 0), until))
         sound = np.concatenate([frame.pcm for frame in self._frames[first:last]])
-        return float(self._answer(f"complete {first} {last}", lambda: round(_judge()(sound), 4)))
+        return float(self._answer(f"complete {_name(sound)}", lambda: round(_judge()(sound), 4)))
 
     def _answer(self, question: str, compute: Callable[[], Any]) -> Any:
         if question not in self._known:
             self._known[question] = compute()
         return self._known[question]
 
-    def _listen(self) -> list[float]:
+    def _listen(self, frames: list[AudioFrame]) -> list[float]:
         told: list[Activity] = []
         ear = VoiceActivity(_Inline(), told.append)  # type: ignore[arg-type]
         probabilities = []
-        for frame in self._frames:
+        for frame in frames:
             asked = ear.hear(frame)
             probabilities.append(round(told[-1].probability, 4) if asked and told else 0.0)
         return probabilities
@@ -158,8 +173,13 @@ class Recogniser:
         return text, settled
 
 
-def _transcribe(frames: list[AudioFrame], language: str) -> str:
-    pcm = np.concatenate([frame.pcm for frame in frames]).tobytes()
+def _name(sound: Pcm) -> str:
+    """Of a sound, among those of one item."""
+    return hashlib.blake2b(sound.tobytes(), digest_size=8).hexdigest()
+
+
+def _transcribe(sound: Pcm, language: str) -> str:
+    pcm = sound.tobytes()
     return str(_recogniser("en").transcribe(pcm) if language == "en" else _recogniser("es").transcribe(pcm, language))
 
 

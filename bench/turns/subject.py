@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module
 from typing import Protocol
 
 from bench.turns.items import Item
 from bench.turns.senses import Senses
-from media.audio import AudioFrame
+from media.audio import AudioFrame, Pcm
 
 
 class Kind(StrEnum):
@@ -49,6 +49,8 @@ class Playout:
     answering: bool = False
     saying: str = ""
     """The words of the last and the next two seconds."""
+    sounding: Pcm | None = field(default=None, compare=False)
+    """The 20 ms at ``OUTPUT_RATE`` that were sent in the time of the frame; ``None``: nothing was."""
 
 
 class Subject(Protocol):
@@ -57,7 +59,7 @@ class Subject(Protocol):
     name: str
 
     def start(self, item: Item, senses: Senses) -> None:
-        """A new call; what belonged to the last one is over. Of ``item`` only language and the bot's sound count."""
+        """A new call; what belonged to the last one is over. Of ``item`` only the language counts."""
 
     def frame(self, now: float, frame: AudioFrame, bot: Playout) -> list[Decision]:
         """The next 20 ms, which arrive ``now``."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +54,16 @@ class Known:
     def __init__(self, *voiced: tuple[float, float]) -> None:
         self._voiced = voiced
 
-    def voice(self, frame: AudioFrame) -> float:
-        return float(any(begin <= frame.time < end for begin, end in self._voiced))
+    def restart(self) -> None:
+        self._time = 0.0
+        self.heard: list[tuple[float, bool]] = []
+
+    def hear(self, frame: AudioFrame, *, clean: bool) -> None:
+        self._time = frame.time
+        self.heard.append((frame.time + 0.02, clean))
+
+    def voice(self) -> float:
+        return float(any(begin <= self._time < end for begin, end in self._voiced))
 
     def words(self, since: float, until: float) -> str:
         return f"until {until:.2f}"
@@ -74,8 +85,15 @@ def silent_item(seconds: float, *, bot_from: float | None = None) -> Item:
         text="",
         heard=frames,
         bot_from=bot_from,
-        bot_words=tuple((n / 2, f"word{n}") for n in range(20)),
+        bot_words=tuple((n / 2 + 0.1, f"word{n}") for n in range(20)),
     )
+
+
+def hearing(known: Senses, item: Item) -> Senses:
+    """The senses when the whole item was heard."""
+    for _, frame in item.heard:
+        known.hear(frame, clean=False)
+    return known
 
 
 def run(item: Item, who: object, known: object) -> list[Decision]:
@@ -91,11 +109,24 @@ def test_the_bot_speaks_until_it_is_interrupted() -> None:
     assert who.seen[3.02] == Playout()
 
 
-def test_a_halted_bot_goes_on_at_the_same_place() -> None:
+def test_a_halted_bot_goes_on() -> None:
     who = Scripted((2.0, Kind.PAUSE_PLAYBACK), (2.6, Kind.RESUME_PLAYBACK))
     run(silent_item(5, bot_from=0.5), who, Known())
     assert (who.seen[2.3].busy, who.seen[2.3].audible, who.seen[2.3].played_ms) == (True, False, 1500)
     assert (who.seen[3.0].audible, who.seen[3.0].played_ms) == (True, 1900)
+
+
+def test_echo_stops_with_the_bot_and_comes_later() -> None:
+    item = silent_item(5, bot_from=0.5)
+    item = replace(item, unechoed=item.heard, echo_after=0.2, bot=np.ones(24_000 * 5, np.int16))
+    known = Known()
+    who = Scripted((2.0, Kind.PAUSE_PLAYBACK), (2.6, Kind.RESUME_PLAYBACK), (4.0, Kind.INTERRUPT))
+    run(item, who, known)
+    changes = [at for (_, before), (at, after) in pairwise(known.heard) if before != after]
+    assert changes == pytest.approx([0.72, 2.22, 2.82, 4.22], abs=0.001)
+    assert who.seen[1.0].sounding is not None
+    assert who.seen[2.3].sounding is None
+    assert who.seen[4.5].sounding is None
 
 
 def test_the_bot_answers_a_turn_in_its_time() -> None:
@@ -140,6 +171,15 @@ def test_what_was_made_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [f"{recipe.name}.pickle"]
 
 
+def test_old_material_goes(tmp_path: Path) -> None:
+    for age, name in enumerate("abcd"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "item").write_text("x")
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    runner.prune(tmp_path / "new")
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "a", "b"}
+
+
 def test_the_digest_follows_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "ROOT", tmp_path)
     (tmp_path / "a.py").write_text("one")
@@ -153,20 +193,21 @@ def test_the_digest_follows_the_content(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_models_answers_are_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     item = make(Recipe("held-out", "en", "turn", 0))
     store = tmp_path / "answers.json"
-    first = Senses(item, store)
+    first = hearing(Senses(item, store), item)
     said = first.words(item.truth.onset - 0.3, item.truth.end + 0.3)
     done, half = (first.complete(0, at) for at in (item.truth.end + 0.2, item.truth.onset + 0.6))
     first.save()
     for name in ("_transcribe", "_judge", "_network"):
         monkeypatch.setattr(senses, name, None)  # would fail if it were called
-    again = Senses(item, store)
+    again = hearing(Senses(item, store), item)
     assert again.words(item.truth.onset - 0.3, item.truth.end + 0.3) == said
     assert again.complete(0, item.truth.end + 0.2) == done
     assert len(said.split()) > 2
     assert 0 <= half <= 1
-    voiced = [first.voice(frame) for _, frame in item.heard if item.truth.onset + 0.2 < frame.time < item.truth.end]
-    silent = [first.voice(frame) for _, frame in item.heard if frame.time > item.truth.end + 1]
-    assert np.mean(voiced) > 0.5 > np.mean(silent)
+    voice = np.array(first._voice[False])
+    times = np.array([frame.time for _, frame in item.heard])
+    assert voice[(times > item.truth.onset + 0.2) & (times < item.truth.end)].mean() > 0.5
+    assert voice[times > item.truth.end + 1].mean() < 0.1
 
 
 @pytest.mark.models
