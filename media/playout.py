@@ -1,4 +1,4 @@
-"""What the bot says, waiting for the media clock, with a sample-exact position."""
+"""What the bot says, waiting for the media clock, with a sample-exact position, a volume and a pause."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from collections import deque
 import numpy as np
 
 from media.audio import Pcm
+
+DUCKED = 0.2
+"""Gain of a lowered voice: -14 dB."""
+
+RISE = 0.2
+"""How much the gain grows in one frame, so that the voice comes back without a jolt. It falls within one."""
 
 
 class Playout:
@@ -19,15 +25,37 @@ class Playout:
     def __init__(self) -> None:
         self._queue: deque[Pcm] = deque()
         self._offset = 0  # samples of the head of the queue that were sent already
+        self._gain = self._target = 1.0
         self.written = 0
         """Position behind the last sample accepted."""
         self.played = 0
         """Position behind the last sample sent."""
+        self.last: Pcm | None = None
+        """What ``take`` gave last."""
 
     @property
     def pending(self) -> int:
         """Samples accepted and not yet sent."""
         return self.written - self.played
+
+    @property
+    def ready(self) -> bool:
+        """``take`` would give something: samples wait, and are not held back."""
+        return bool(self._queue) and (self._target > 0 or self._gain > 0)
+
+    def duck(self) -> None:
+        """Go on in a low voice."""
+        self._target = DUCKED
+
+    def pause(self) -> None:
+        """Fall silent within one frame and keep the place; writing goes on."""
+        self._target = 0.0
+        if not self._queue:
+            self._gain = 0.0
+
+    def resume(self) -> None:
+        """Go on in full voice where it was."""
+        self._target = 1.0
 
     def write(self, pcm: Pcm) -> int:
         """Queue samples at ``OUTPUT_RATE``; returns the position behind them.
@@ -40,18 +68,19 @@ class Playout:
         return self.written
 
     def clear(self) -> int:
-        """Drop all that was not sent; ``written`` falls back to ``played``. Returns that position."""
+        """Drop all that was not sent, the volume included; ``written`` falls back to ``played``, which is returned."""
         self._queue.clear()
         self._offset = 0
+        self._gain = self._target = 1.0
         self.written = self.played
         return self.played
 
     def take(self, count: int) -> Pcm | None:
-        """Take ``count`` samples to send, zero-padded at the end of the queue; ``None`` when it is empty.
+        """Take ``count`` samples to send, zero-padded at the end of the queue; ``None`` when it is empty or paused.
 
         Only real samples move ``played``: padding was never written.
         """
-        if not self._queue:
+        if not self.ready:
             return None
         out = np.zeros(count, np.int16)
         filled = 0
@@ -65,4 +94,10 @@ class Playout:
                 self._queue.popleft()
                 self._offset = 0
         self.played += filled
-        return out
+        self.last = out if self._gain == self._target == 1.0 else self._shaped(out)
+        return self.last
+
+    def _shaped(self, pcm: Pcm) -> Pcm:
+        """The frame at the present volume, on its way to the one that is wanted."""
+        before, self._gain = self._gain, min(self._target, self._gain + RISE)
+        return (pcm * np.linspace(before, self._gain, len(pcm), dtype=np.float32)).astype(np.int16)

@@ -60,7 +60,7 @@ class Sender:
             self._deadline = self._sent_at = moment
             self._wall = self._timestamp + _PERIOD - moment
         if not self._trailing:
-            if self._playout.pending:
+            if self._playout.ready:
                 self._deadline = moment
                 self._trailing = _TRAILING_FRAMES
             elif moment < self._deadline - _PERIOD // 2:

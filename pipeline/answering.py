@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pipeline.clauses import ClauseSplitter, clauses
@@ -55,6 +55,19 @@ class Question:
     options: GenerateOptions
 
 
+@dataclass(slots=True, eq=False)
+class _Draft:
+    """An answer on its way: thought and synthesised, but neither heard nor told before it is ``confirmed``."""
+
+    turn_id: int
+    text: str
+    """What it answers."""
+    utterance: Utterance
+    latency: Latency
+    confirmed: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
 class Answering:
     """The bot's replies in one call. A reply is over when its last sound was written, not when it was heard."""
 
@@ -70,6 +83,7 @@ class Answering:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # with those that were cancelled and are not over
+        self._draft: _Draft | None = None
 
     @property
     def busy(self) -> bool:
@@ -80,10 +94,30 @@ class Answering:
         utterance = self._utterance(text, remember=False)
         self._reply(lambda: self._recite(utterance), utterance, answers_turn=False)
 
+    def prepare(self, turn: Turn, question: Question) -> None:
+        """Begin to answer what the user may go on with: nothing of it is heard or told before ``answer``."""
+        self.withdraw()
+        self._draft = self._begin(turn, question)
+
+    def withdraw(self) -> None:
+        """The user goes on: what was prepared vanishes without a trace."""
+        if self._draft and self._draft.task:
+            self._draft.task.cancel()
+        self._draft = None
+
     def answer(self, turn: Turn, question: Question) -> None:
-        """Have the language model answer and say it as it is written."""
-        utterance = self._utterance("", remember=True)
-        self._reply(lambda: self._answer(utterance, turn, question), utterance, answers_turn=True)
+        """Have the language model answer and say it as it is written, unless that is prepared already."""
+        draft = self._draft
+        if draft is None or (draft.turn_id, draft.text) != (turn.id, turn.text):
+            self.withdraw()
+            draft = self._begin(turn, question)
+        self._draft = None
+        self._take_over(draft.utterance, draft.task, answers_turn=True)
+        self._publish(LlmThinking(turn=turn.id))
+        draft.latency.begin(turn.silent_since)
+        draft.latency.reach("turn", turn.decided)
+        draft.latency.reach("stt", turn.final)
+        draft.confirmed.set()
 
     def apologise(self) -> None:
         """Something was lost that the user said."""
@@ -92,6 +126,7 @@ class Answering:
 
     def stop(self) -> None:
         """Think and synthesise no further. What waits to be heard is ``Speaking``'s to drop."""
+        self.withdraw()
         if self._task:
             self._task.cancel()
 
@@ -102,20 +137,36 @@ class Answering:
     def _utterance(self, text: str, *, remember: bool) -> Utterance:
         return Utterance(f"msg_{uuid.uuid4().hex}", text, remember)
 
+    def _begin(self, turn: Turn, question: Question) -> _Draft:
+        draft = _Draft(turn.id, turn.text, self._utterance("", remember=True), Latency())
+        draft.task = self._spawn(lambda: self._answer(draft, question), draft.confirmed)
+        return draft
+
     def _reply(self, work: Work, utterance: Utterance, *, answers_turn: bool) -> None:
+        known = asyncio.Event()
+        known.set()
+        self._take_over(utterance, self._spawn(work, known), answers_turn=answers_turn)
+
+    def _spawn(self, work: Work, confirmed: asyncio.Event) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._guard(work, confirmed), name="reply")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _take_over(self, utterance: Utterance, task: asyncio.Task[None] | None, *, answers_turn: bool) -> None:
+        """This is the present reply."""
         self.stop()
         self.answers_turn, self.message_id = answers_turn, utterance.id
         self._speaking.begin_reply()
-        self._task = asyncio.create_task(self._guard(work), name="reply")
-        self._tasks.add(self._task)
-        self._task.add_done_callback(self._tasks.discard)
+        self._task = task
 
-    async def _guard(self, work: Work) -> None:
+    async def _guard(self, work: Work, confirmed: asyncio.Event) -> None:
         """A fault of ours costs this reply, not the call."""
         try:
             await work()
         except Exception:
             logger.exception("A reply broke")
+            await confirmed.wait()
             self._publish(CallError(error="The reply broke", code="INTERNAL"))
             await self._apologise(voice_works=False)
 
@@ -127,19 +178,17 @@ class Answering:
             self._publish(CallError(error=str(error), code="TTS_FAILED"))
             await self._apologise(voice_works=False)
 
-    async def _answer(self, utterance: Utterance, turn: Turn, question: Question) -> None:
-        self._publish(LlmThinking(turn=turn.id))
-        latency = Latency(turn.silent_since)
-        latency.reach("turn", turn.decided)
-        latency.reach("stt", turn.final)
+    async def _answer(self, draft: _Draft, question: Question) -> None:
+        utterance, latency = draft.utterance, draft.latency
         utterance.on_first_sound = lambda: latency.reach("tts", self._loop.time())
-        utterance.on_first_packet = lambda: self._report(turn, utterance, latency)
+        utterance.on_first_packet = lambda: self._report(draft)
         written: asyncio.Queue[str | None] = asyncio.Queue(CLAUSES_AHEAD)
         async with asyncio.TaskGroup() as group:
-            writer = group.create_task(self._write(question, latency, written))
-            silent = await self._say(utterance, _taken(written))
+            writer = group.create_task(self._write(question, draft, written))
+            silent = await self._say(utterance, _taken(written), draft.confirmed)
             if silent:
                 writer.cancel()
+        await draft.confirmed.wait()
         thoughtless = None if silent else writer.result()
         if silent:
             self._publish(CallError(error=str(silent), code="TTS_FAILED"))
@@ -148,20 +197,19 @@ class Answering:
         if silent or thoughtless:
             await self._apologise(voice_works=not silent)
 
-    async def _write(
-        self, question: Question, latency: Latency, written: asyncio.Queue[str | None]
-    ) -> EngineError | None:
+    async def _write(self, question: Question, draft: _Draft, written: asyncio.Queue[str | None]) -> EngineError | None:
         """Put what can be spoken of the answer into ``written``, clause by clause, then ``None``."""
         spoken = False
         error = None
         answer = _Answer()
         try:
-            async with _closing(clauses(self._text(question, latency, answer))) as parts:
+            async with _closing(clauses(self._text(question, draft.latency, answer))) as parts:
                 async for part in parts:
                     if piece := speakable(part, self.voice.language):
-                        latency.reach("clause", self._loop.time())
+                        draft.latency.reach("clause", self._loop.time())
                         spoken = True
                         await written.put(piece)
+            await draft.confirmed.wait()
             self._publish(LlmResponse(text=answer.text, finish_reason="stop", engine=answer.engine))
             if not spoken:
                 error = EngineError("The language model had nothing to say")
@@ -187,8 +235,13 @@ class Answering:
                     answer.engine = delta.engine
                     yield delta.text
 
-    async def _say(self, utterance: Utterance, pieces: AsyncIterator[str]) -> EngineError | None:
-        """Speak the pieces as they come. The voice's time runs only while it has something to speak."""
+    async def _say(
+        self, utterance: Utterance, pieces: AsyncIterator[str], confirmed: asyncio.Event | None = None
+    ) -> EngineError | None:
+        """Speak the pieces as they come, but nothing before it is ``confirmed``.
+
+        The voice's time runs only while it has something to speak.
+        """
         voice = self.voice
         spoken = False
 
@@ -203,12 +256,19 @@ class Answering:
                 spoken = True
                 yield piece
 
-        self._speaking.begin(utterance)
+        begun = confirmed is None or confirmed.is_set()
+        if begun:
+            self._speaking.begin(utterance)
         try:
             async with asyncio.timeout(None) as limit, _closing(pieces), _closing(timed(limit)) as words:
                 sound = voice.engine.speak(words, voice=voice.name, language=voice.language, speed=voice.speed)
                 async with _closing(sound) as chunks:
                     async for chunk in chunks:
+                        if confirmed and not begun:
+                            limit.reschedule(None)
+                            await confirmed.wait()
+                            self._speaking.begin(utterance)
+                            begun = True
                         self._speaking.write(utterance, chunk)
                         limit.reschedule(None)
                         await self._speaking.room()
@@ -233,11 +293,13 @@ class Answering:
             self._speaking.write(utterance, recording)
             self._speaking.complete(utterance)
 
-    def _report(self, turn: Turn, utterance: Utterance, latency: Latency) -> None:
-        latency.reach("send", self._loop.time())
-        if stages := latency.stages():
+    def _report(self, draft: _Draft) -> None:
+        draft.latency.reach("send", self._loop.time())
+        if stages := draft.latency.stages():
             total = sum(stages.values())
-            self._publish(TurnLatency(turn_id=turn.id, message_id=utterance.id, stages=stages, total_ms=total))
+            self._publish(
+                TurnLatency(turn_id=draft.turn_id, message_id=draft.utterance.id, stages=stages, total_ms=total)
+            )
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from config.agent import AgentConfig, LlmConfig
 from config.identity import base_language
-from media.audio import AudioFrame
+from media.audio import AudioFrame, Pcm
 from media.playout import Playout
 from pipeline import control
 from pipeline.answering import Answering, Question, Voice
@@ -35,7 +35,9 @@ from pipeline.llm import GenerateOptions
 from pipeline.prompt import PromptTemplate
 from pipeline.speakable import speakable
 from pipeline.speaking import Speaking
-from pipeline.turn import BotState, TurnDetector, TurnSettings
+from pipeline.turn import TurnMachine
+from pipeline.turn_settings import TurnSettings
+from pipeline.turn_signals import BotState, Duck, PausePlayback, ResumePlayback
 
 logger = logging.getLogger(__name__)
 
@@ -115,9 +117,9 @@ class Call:
         self._speaking = Speaking(line.playout, self._publish, self._conversation.add_assistant)
         self._answering = Answering(self._speaking, self._publish, self._voice())
         self._hearing = Hearing(
-            detector=TurnDetector(TurnSettings.of(self._agent.interruption)),
+            machine=TurnMachine(TurnSettings.of(self._agent), self._chosen.language),
+            ears=self._engines.ears,
             engine=self._chosen.stt,
-            language=self._chosen.language,
             publish=self._publish,
             interlocutor=self,
             wall_clock=self._wall_clock,
@@ -188,13 +190,36 @@ class Call:
         if continued:
             self._conversation.remove(self._answering.message_id)
 
+    def on_yield(self, decision: Duck | PausePlayback | ResumePlayback) -> None:
+        match decision:
+            case Duck():
+                self._speaking.duck()
+            case PausePlayback():
+                self._speaking.pause()
+            case ResumePlayback():
+                self._speaking.resume()
+
+    def sounding(self) -> Pcm | None:
+        return self._speaking.sounding()
+
+    def saying(self) -> str:
+        return self._speaking.saying()
+
+    def on_eager(self, turn: Turn) -> None:
+        if self._agent.generates:
+            supposed = self._conversation.supposing(turn.text, replaces=turn.continued)
+            self._answering.prepare(turn, self._question(supposed))
+
+    def on_eager_withdrawn(self) -> None:
+        self._answering.withdraw()
+
     def on_turn(self, turn: Turn) -> None:
         if turn.continued:
             self._conversation.replace_user(turn.text)
         else:
             self._conversation.add_user(turn.text)
         if self._agent.generates:
-            self._answering.answer(turn, self._question())
+            self._answering.answer(turn, self._question(self._conversation))
 
     def on_unheard(self) -> None:
         self._answering.apologise()
@@ -314,7 +339,7 @@ class Call:
         before = base_language(self._chosen.language)
         self._chosen = self._engines.choose(self._agent)
         self._answering.voice = self._voice()
-        self._hearing.recognition.use(self._chosen.stt, self._chosen.language)
+        self._hearing.speak(self._chosen.stt, self._chosen.language)
         if (language := base_language(self._chosen.language)) != before:
             self._publish(CallUpdated(language=language))
         self._warn()
@@ -342,7 +367,7 @@ class Call:
         chosen, speed = self._chosen, self._agent.voice.speed or 1.0
         return Voice(chosen.tts, chosen.voice, chosen.language, speed, chosen.apology)
 
-    def _question(self) -> Question:
+    def _question(self, conversation: Conversation) -> Question:
         llm = self._agent.llm or LlmConfig()
         options = GenerateOptions(
             model=llm.model,
@@ -351,7 +376,7 @@ class Call:
             language=self._chosen.language,
             timezone=self._agent.timezone,
         )
-        messages = self._conversation.for_model(self._template().system_prompt(self._now()))
+        messages = conversation.for_model(self._template().system_prompt(self._now()))
         return Question(self._chosen.llm, messages, options)
 
     def _now(self) -> datetime:

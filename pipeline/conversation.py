@@ -61,6 +61,16 @@ class Conversation:
         """All of it, as for ``call.ended``."""
         return [dict(entry.message) for entry in self._entries]
 
+    def supposing(self, text: str, *, replaces: bool) -> Conversation:
+        """A copy in which the user has said ``text`` too; ``replaces``: in place of what they said last."""
+        copy = Conversation()
+        copy._entries = [_Entry(entry.message, entry.message_id) for entry in self._entries]
+        if replaces:
+            copy.replace_user(text)
+        else:
+            copy.add_user(text)
+        return copy
+
     def for_model(self, system_prompt: str, limit: int = MODEL_MESSAGES) -> list[Message]:
         """The system prompt (when there is one) and at most ``limit`` last messages that form a valid request."""
         system: list[Message] = [{"role": "system", "content": system_prompt}] if system_prompt else []

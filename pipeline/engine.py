@@ -123,6 +123,7 @@ class Engines:
 
     def __init__(self, settings: Settings) -> None:
         from pipeline.apology import apology
+        from pipeline.ears import Ears
         from pipeline.models import SMOLLM2
 
         apology("en")  # decoded now, not on the loop of running calls
@@ -130,6 +131,7 @@ class Engines:
         """GGUF file of the local language model."""
         self.model_languages: frozenset[str] | None = None if settings.llm_file else frozenset({"en"})
         """What that model speaks; ``None``: whatever it is asked in."""
+        self.ears = Ears(settings.models_dir)
         self._voice = settings.default_voice
         self._entries: dict[tuple[Kind, str], _Entry] = {}
         self._warned: set[str] = set()
@@ -145,7 +147,7 @@ class Engines:
 
     async def start(self) -> None:
         """Load what is surely needed, all at once. Never raises: what fails is told by ``status`` and ``choose``."""
-        await asyncio.wait({self._loading(entry) for entry in self._first})
+        await asyncio.wait({asyncio.create_task(self.ears.start()), *(self._loading(entry) for entry in self._first)})
 
     async def ready(self, agent: AgentConfig) -> None:
         """Load what this agent gets, unless it is there. Never raises; ``choose`` tells what came of it."""
@@ -163,7 +165,7 @@ class Engines:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(entry.engine.aclose() for entry in self._entries.values()))
+        await asyncio.gather(self.ears.aclose(), *(entry.engine.aclose() for entry in self._entries.values()))
 
     def choose(self, agent: AgentConfig) -> CallEngines:
         """The engines that this agent asks for, as far as they are here. They may be loading; see ``ready``."""

@@ -69,6 +69,46 @@ class UserMessage(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TurnPause(Event):
+    """The user fell silent and does not seem to be done."""
+
+    name: ClassVar[str] = "turn.pause"
+    turn_id: int
+    probability: float
+    latency_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnResumed(Event):
+    """The user goes on after ``turn.pause``."""
+
+    name: ClassVar[str] = "turn.resumed"
+    turn_id: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EagerTurn(Event):
+    """An early guess: the user is probably done."""
+
+    name: ClassVar[str] = "eager.turn"
+    turn_id: int
+    message_id: str
+    text: str
+    probability: float
+    latency_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnContinued(Event):
+    """The user went on after ``eager.turn`` or ``turn.end``."""
+
+    name: ClassVar[str] = "turn.continued"
+    turn_id: int
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnEnd(Event):
     name: ClassVar[str] = "turn.end"
     turn_id: int

@@ -1,7 +1,7 @@
-"""What the user says: frames through the turn detector and the recogniser to turns and their events.
+"""What the user says: frames through the turn machine and the recogniser to turns and their events.
 
 Order of a turn's events, protocol 3.10: ``speech.started``, ``user.speaking``…, ``user.message``, ``speech.ended``,
-``turn.end``. Noise ends with ``speech.ended`` alone.
+``turn.end``; a pause in mid-sentence ends the speech and begins it again (8.3). Noise ends with ``speech.ended`` alone.
 """
 
 from __future__ import annotations
@@ -12,24 +12,42 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from media.audio import AudioFrame
+from media.audio import AudioFrame, Pcm
+from pipeline.ear import Ear, Ears
 from pipeline.engine import EngineError
-from pipeline.events import CallError, Event, SpeechEnded, SpeechStarted, TurnEnd, UserMessage, UserSpeaking
-from pipeline.recognition import Recognition
-from pipeline.stt import SpeechToText, Transcript
-from pipeline.turn import (
-    FRAME,
+from pipeline.events import (
+    CallError,
+    EagerTurn,
+    Event,
+    SpeechEnded,
+    SpeechStarted,
+    TurnContinued,
+    TurnEnd,
+    TurnPause,
+    TurnResumed,
+    UserMessage,
+    UserSpeaking,
+)
+from pipeline.recognition import PRE_ROLL_MS, Recognition
+from pipeline.stt import SpeechToText, Transcript, TurnGuess
+from pipeline.turn import FRAME, State, TurnMachine
+from pipeline.turn_signals import (
+    Ask,
     BotState,
     Decision,
     Dismiss,
+    Duck,
+    Eager,
     End,
     Listen,
+    NativeEnd,
+    Observation,
     Pause,
+    PausePlayback,
     Resume,
+    ResumePlayback,
     Start,
-    State,
-    TurnDetector,
-    Voice,
+    Unfinished,
     Words,
 )
 
@@ -59,15 +77,26 @@ class Turn:
     decided: float = 0.0
     final: float = 0.0
     failed: bool = False
+    probability: float = 1.0
+    """That it is complete."""
+    paused: bool = False
+    """``turn.pause`` was published, and ``turn.resumed`` was not."""
+    guess: str | None = None
+    """The text of the ``eager.turn`` that was published for this message."""
 
     @property
     def text(self) -> str:
         return " ".join(filter(None, (*self.texts, self.partial, *self.typed)))
 
     def reopen(self) -> None:
-        """The user goes on."""
+        """The user goes on after all."""
         self.open = self.continued = True
+        self.rename()
+
+    def rename(self) -> None:
+        """The message has become another one, which answers to the shorter one do not fit."""
         self.message_id = uuid.uuid4().hex
+        self.guess = None
 
 
 class Interlocutor(Protocol):
@@ -80,6 +109,21 @@ class Interlocutor(Protocol):
 
     def on_interruption(self, *, continued: bool) -> None:
         """The bot must be silent at once; ``continued``: and its answer never was."""
+
+    def on_yield(self, decision: Duck | PausePlayback | ResumePlayback) -> None:
+        """The user may be speaking: lower the voice, or fall silent; or go on, for it was nothing."""
+
+    def sounding(self) -> Pcm | None:
+        """20 ms at ``OUTPUT_RATE`` that were sent since the last time; ``None``: nothing was."""
+
+    def saying(self) -> str:
+        """The words that are being said about now."""
+
+    def on_eager(self, turn: Turn) -> None:
+        """The user is probably done: prepare the answer in secret."""
+
+    def on_eager_withdrawn(self) -> None:
+        """The user was not done."""
 
     def on_turn(self, turn: Turn) -> None:
         """The user said something and waits for an answer."""
@@ -94,16 +138,17 @@ class Hearing:
     def __init__(
         self,
         *,
-        detector: TurnDetector,
+        machine: TurnMachine,
+        ears: Ears,
         engine: SpeechToText,
-        language: str,
         publish: Callable[[Event], None],
         interlocutor: Interlocutor,
         wall_clock: Callable[[float], float],
     ) -> None:
         """``wall_clock`` gives the epoch seconds of a moment of the loop's clock."""
-        self.recognition = Recognition(engine, language, self)
-        self._detector = detector
+        self.recognition = Recognition(engine, machine.language, self)
+        self._machine = machine
+        self._ear = Ear(ears, self._observe)
         self._publish = publish
         self._bot = interlocutor
         self._wall_clock = wall_clock
@@ -116,7 +161,7 @@ class Hearing:
     @property
     def speaking(self) -> bool:
         """The user has the turn."""
-        return self._detector.state in (State.SPEAKING, State.PAUSED)
+        return self._machine.state in (State.SPEAKING, State.PAUSED)
 
     @property
     def transcribing(self) -> bool:
@@ -129,13 +174,17 @@ class Hearing:
             return
         self._media_time = frame.time
         self.recognition.write(frame.pcm)  # first: the frame that decides an onset belongs to what is then heard
-        voice = Voice(frame.is_speech, frame.level)
-        self._apply(self._detector.observe(frame.time, voice, self._bot.bot_state()))
+        self._observe(self._ear.hear(frame, self._bot.sounding()))
+
+    def speak(self, engine: SpeechToText, language: str) -> None:
+        """The call goes on with another recogniser or in another language."""
+        self._machine.language = language
+        self.recognition.use(engine, language)
 
     def mute(self) -> None:
         """Hear nothing until ``unmute``; a turn in progress is finished, not lost."""
         self._muted = True
-        self._apply(self._detector.release())
+        self._apply(self._machine.release())
         self.recognition.forget()
 
     def unmute(self) -> None:
@@ -146,9 +195,9 @@ class Hearing:
         self._bot.on_user_active()
         if self._turn and (self.speaking or self.transcribing):
             self._turn.typed.append(text)
-            self._apply(self._detector.release())
+            self._apply(self._machine.release())
             return
-        self._apply(self._detector.release())
+        self._apply(self._machine.release())
         bot = self._bot.bot_state()
         if bot.busy and bot.answering and not bot.audible and not bot.played_ms and self._turn:
             # Nothing of the answer was seen, so clients show this text in place of the one that waits for it.
@@ -157,7 +206,7 @@ class Hearing:
         else:
             if bot.busy:
                 self._bot.on_interruption(continued=False)
-            self._turn = Turn(self._detector.next_turn())
+            self._turn = Turn(self._machine.next_turn())
         self._turn.silent_since = self._turn.decided = self._loop.time()
         self._turn.typed.append(text)
         self._commit(self._turn)
@@ -166,14 +215,16 @@ class Hearing:
         """The call is over: end the speech in progress, hear nothing more."""
         self._muted = True
         if self._turn:
-            if self._detector.release():
+            if self._machine.release():
                 self._turn.silent_since = self._loop.time()
             self._turn.open = False
             self._end_speech(self._turn)
         self.recognition.leave()
+        self._ear.close()
 
     async def aclose(self) -> None:
         """Release the recogniser."""
+        await self._ear.aclose()
         await self.recognition.aclose()
 
     # --- what the recogniser found
@@ -181,13 +232,14 @@ class Hearing:
     def on_transcript(self, transcript: Transcript) -> None:
         if transcript.final:
             self._on_final(transcript)
-        elif self.speaking or self.transcribing:
+            return
+        # Perhaps enough to interrupt the bot; what is not is shown nowhere.
+        self._observe(Words(transcript.text, settled=transcript.settled, saying=self._bot.saying()))
+        if self.speaking or self.transcribing:
             self._on_partial(transcript)
-        elif transcript.text:  # someone may be speaking: perhaps enough to interrupt the bot
-            decisions = self._detector.observe(self._media_time, Words(transcript.text), self._bot.bot_state())
-            self._apply(decisions)
-            if decisions:
-                self._on_partial(transcript)
+
+    def on_turn_guess(self, guess: TurnGuess) -> None:
+        self._observe(NativeEnd(guess.probability, eager=guess.eager))
 
     def on_recognition_failed(self, error: EngineError) -> None:
         self._publish(CallError(error=str(error), code="STT_FAILED"))
@@ -219,7 +271,10 @@ class Hearing:
         if not self.speaking and not self.transcribing:
             self._commit(turn)
 
-    # --- what the detector decided
+    # --- what the machine decided
+
+    def _observe(self, observation: Observation) -> None:
+        self._apply(self._machine.observe(self._media_time, observation, self._bot.bot_state()))
 
     def _apply(self, decisions: list[Decision]) -> None:
         for decision in decisions:
@@ -228,31 +283,82 @@ class Hearing:
                     self.recognition.listen()
                 case Dismiss():
                     self.recognition.dismiss()
+                case Duck() | PausePlayback() | ResumePlayback():
+                    self._bot.on_yield(decision)
                 case Start():
                     self._start(decision)
                 case Pause():
                     self.recognition.pause()
+                case Ask():
+                    self._ear.ask(decision.question)
+                case Unfinished():
+                    self._unfinished(decision)
+                case Eager():
+                    self._eager(decision)
                 case Resume():
-                    pass  # the recogniser goes on hearing all the while
+                    self._resume(decision.began, decision.confidence)
                 case End():
                     self._end(decision)
 
     def _start(self, start: Start) -> None:
         turn = self._turn
+        if turn is not None and start.continued and turn.open:
+            # Its text is still to come: nobody knows yet that it seemed over, and there is nothing to interrupt.
+            self._bot.on_yield(ResumePlayback())
+            self._resume(start.began, start.confidence)
+            self._bot.on_user_active()
+            return
         if turn is None or not start.continued:
             turn = self._turn = Turn(start.turn_id)
             self._last_text = ""
-        elif turn.open:  # its text was still to come: nobody knows yet that it seemed over
-            self._bot.on_user_active()
-            return
+            self._ear.begin_turn(round((self._media_time - start.began) * 1000) + PRE_ROLL_MS)
         else:
             turn.reopen()
-        turn.began = self._when(start.began)
-        began = self._wall_clock(turn.began)
-        self._publish(SpeechStarted(turn_id=turn.id, confidence=start.confidence, timestamp=began))
+        self._begin_speech(turn, start.began, start.confidence)
+        if start.continued:
+            self._publish(TurnContinued(turn_id=turn.id, timestamp=self._wall_clock(self._loop.time())))
         if start.interrupts:
             self._bot.on_interruption(continued=start.continued)
         self._bot.on_user_active()
+
+    def _unfinished(self, pause: Unfinished) -> None:
+        if (turn := self._turn) is None or turn.paused:
+            return
+        turn.paused = True
+        turn.silent_since = self._when(pause.ceased)
+        self._end_speech(turn)
+        latency = _ms(self._loop.time() - turn.silent_since)
+        self._publish(TurnPause(turn_id=turn.id, probability=round(pause.probability, 3), latency_ms=latency))
+
+    def _eager(self, eager: Eager) -> None:
+        if (turn := self._turn) is None or not turn.text:
+            return
+        turn.guess = turn.text
+        turn.silent_since = self._when(eager.ceased)
+        self._publish(
+            EagerTurn(
+                turn_id=turn.id,
+                message_id=turn.message_id,
+                text=turn.guess,
+                probability=round(eager.probability, 3),
+                latency_ms=_ms(self._loop.time() - turn.silent_since),
+            )
+        )
+        self._bot.on_eager(turn)
+
+    def _resume(self, began: float, confidence: float) -> None:
+        """The recogniser goes on hearing all the while."""
+        if (turn := self._turn) is None:
+            return
+        now = self._wall_clock(self._loop.time())
+        if turn.paused:
+            turn.paused = False
+            self._begin_speech(turn, began, confidence)
+            self._publish(TurnResumed(turn_id=turn.id, timestamp=now))
+        if turn.guess is not None:
+            turn.rename()
+            self._publish(TurnContinued(turn_id=turn.id, timestamp=now))
+            self._bot.on_eager_withdrawn()
 
     def _end(self, end: End) -> None:
         turn = self._turn
@@ -260,6 +366,7 @@ class Hearing:
             return
         turn.decided = self._loop.time()
         turn.silent_since = self._when(end.ceased)
+        turn.probability, turn.paused = end.probability, False
         if turn.failed or not self.recognition.flush():
             turn.failed = True
             self._commit(turn)
@@ -270,6 +377,8 @@ class Hearing:
         turn.open = turn.failed = False
         turn.texts, turn.typed, turn.partial = [turn.text], [], ""
         turn.final = self._loop.time()
+        if turn.guess not in (None, turn.text):
+            turn.rename()
         if unheard or not turn.text:
             self._end_speech(turn)
             if unheard:
@@ -291,11 +400,16 @@ class Hearing:
                 turn_id=turn.id,
                 message_id=turn.message_id,
                 text=turn.text,
-                probability=1.0,
+                probability=turn.probability,
                 latency_ms=_ms(turn.decided - turn.silent_since),
             )
         )
         self._bot.on_turn(turn)
+
+    def _begin_speech(self, turn: Turn, began: float, confidence: float) -> None:
+        turn.began = self._when(began)
+        timestamp = self._wall_clock(turn.began)
+        self._publish(SpeechStarted(turn_id=turn.id, confidence=confidence, timestamp=timestamp))
 
     def _end_speech(self, turn: Turn) -> None:
         if turn.began is None:

@@ -7,11 +7,17 @@ STAGES = ("turn", "stt", "llm", "clause", "tts", "send")
 
 
 class Latency:
-    """A stopwatch that starts when the user fell silent; times are the loop's clock in s."""
+    """A stopwatch that starts when the user fell silent; times are the loop's clock in s.
 
-    def __init__(self, silent_since: float) -> None:
+    Stages may be over before it is known when the first began: an answer is prepared while the user may go on.
+    """
+
+    def __init__(self, silent_since: float = 0.0) -> None:
         self._start = silent_since
         self._ends: dict[str, float] = {}
+
+    def begin(self, silent_since: float) -> None:
+        self._start = silent_since
 
     def reach(self, stage: str, now: float) -> None:
         """The stage is over. Only the first report of each counts."""

@@ -9,13 +9,15 @@ from typing import Protocol
 
 from media.audio import FRAME_MS, Pcm
 from pipeline.engine import EngineError
-from pipeline.stt import SpeechToText, Stream, Transcript
-from pipeline.turn import ONSET_WINDOW_MS
+from pipeline.stt import SpeechToText, Stream, Transcript, TurnGuess
 
 logger = logging.getLogger(__name__)
 
 PRE_ROLL_MS = 300
 """What is heard from before the onset, so that the first syllable is not lost."""
+
+NOTICING_MS = 200
+"""How long it takes at most to notice an onset; that much is kept beside the pre-roll."""
 
 FINAL_SECONDS = 10.0
 """How long a final transcript may take."""
@@ -24,6 +26,9 @@ FINAL_SECONDS = 10.0
 class RecognitionListener(Protocol):
     def on_transcript(self, transcript: Transcript) -> None:
         """A partial, or the final that a ``flush`` asked for."""
+
+    def on_turn_guess(self, guess: TurnGuess) -> None:
+        """The recogniser thinks that the speaker is done."""
 
     def on_recognition_failed(self, error: EngineError) -> None:
         """What was being said is lost, and so is every final that was owed. The next ``listen`` tries anew."""
@@ -36,7 +41,7 @@ class Recognition:
         self._engine = engine
         self._language = language
         self._listener = listener
-        self._before: deque[Pcm] = deque(maxlen=(PRE_ROLL_MS + ONSET_WINDOW_MS) // FRAME_MS)
+        self._before: deque[Pcm] = deque(maxlen=(PRE_ROLL_MS + NOTICING_MS) // FRAME_MS)
         self._listening = False
         self._stale = False
         self._stream: Stream | None = None
@@ -120,10 +125,13 @@ class Recognition:
     async def _read(self, stream: Stream) -> None:
         error = EngineError("The speech recogniser hung up")
         try:
-            async for transcript in stream:
-                if transcript.final and self._owed:
+            async for result in stream:
+                if isinstance(result, TurnGuess):
+                    self._listener.on_turn_guess(result)
+                    continue
+                if result.final and self._owed:
                     self._owed.popleft().cancel()
-                self._listener.on_transcript(transcript)
+                self._listener.on_transcript(result)
         except EngineError as failure:
             error = failure
         except Exception:

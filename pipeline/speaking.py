@@ -9,11 +9,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
-from media.audio import OUTPUT_RATE
+from media.audio import OUTPUT_RATE, Pcm
 from media.playout import Playout
 from pipeline.events import BotFinished, BotInterrupted, BotSpeaking, BotWord, Event, MessageConfirmed
 from pipeline.tts import SpeechChunk
+
+WORDS_AROUND = 12
+"""Words before and behind the present place in which an echo is looked for."""
 
 AHEAD = 20 * OUTPUT_RATE
 """Samples synthesised ahead of the clock before the writer has to wait."""
@@ -70,6 +74,7 @@ class Speaking:
         self._remember = remember
         self._queue: deque[Utterance] = deque()
         self._played = 0  # samples of utterances that are over, since the reply began
+        self._sounded = 0
         self._room = asyncio.Event()
         self._room.set()
 
@@ -151,6 +156,31 @@ class Speaking:
             utterance.closed = True
             if utterance.announced:
                 self._cut(utterance, position, reason)
+
+    def duck(self) -> None:
+        """Lower the voice: the user may be speaking."""
+        self._playout.duck()
+
+    def pause(self) -> None:
+        """Say nothing until ``resume`` or ``interrupt``, and lose nothing."""
+        self._playout.pause()
+
+    def resume(self) -> None:
+        """Go on in full voice where it was."""
+        self._playout.resume()
+
+    def sounding(self) -> Pcm | None:
+        """The frame at ``OUTPUT_RATE`` that was sent last, if that was since the last time; else ``None``."""
+        before, self._sounded = self._sounded, self._playout.played
+        return self._playout.last if self._sounded != before else None
+
+    def saying(self) -> str:
+        """The words around the present place."""
+        if not self._queue:
+            return ""
+        head = self._queue[0]
+        ahead = (timed.word for timed in islice(head.words, WORDS_AROUND))
+        return " ".join([*head.heard[-WORDS_AROUND:], *ahead])
 
     def _announce(self, utterance: Utterance, position: int) -> None:
         if utterance.announced or utterance.start is None or position <= utterance.start:

@@ -1,6 +1,11 @@
-"""When the user takes the turn and gives it back: a state machine without I/O and without a clock.
+"""Who speaks now: a state machine without I/O and without a clock.
 
-It is told what was heard and what the bot is doing, and returns what follows from it. Protocol 7.5, 8.5, 8.6.
+It is told what was heard, what the recogniser and the turn model make of it and what the bot is doing, and returns what
+follows from it. Protocol 7.5, 8.3, 8.5, 8.6. The states are the user's; those of the bot come with each observation.
+
+    QUIET ──voice──> NOTICED ──enough──> SPEAKING ──silence──> PAUSED ──enough──> QUIET
+      ^                 │                    ^                    │
+      └──── nothing ────┘                    └────── voice ───────┘
 """
 
 from __future__ import annotations
@@ -9,258 +14,379 @@ import enum
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from config.turns import InterruptionConfig
+from config.turns import TurnMode
 from media.audio import FRAME_MS
+from pipeline.phrases import completeness, count_words, is_acknowledgement, is_command, is_echo
+from pipeline.turn_settings import TurnSettings
+from pipeline.turn_signals import (
+    Ask,
+    BotState,
+    Decision,
+    Dismiss,
+    Duck,
+    Eager,
+    End,
+    Listen,
+    NativeEnd,
+    Observation,
+    Pause,
+    PausePlayback,
+    Resume,
+    ResumePlayback,
+    Start,
+    Unfinished,
+    Verdict,
+    Voice,
+    Words,
+)
 
 FRAME = FRAME_MS / 1000
-ONSET_WINDOW_MS = 160
-ACKNOWLEDGEMENTS = frozenset(
-    {"ah", "aha", "alright", "good", "great", "hm", "hmm", "mhm", "mm", "mmhmm", "ok", "okay", "right", "sure", "uh"}
-    | {"uhhuh", "yeah", "yep", "yes"}
-    | {"ajá", "bien", "bueno", "claro", "eso", "si", "sí", "vale", "ya"}
-)
-"""Words that say "go on" rather than "stop"."""
 
+HYSTERESIS = 0.15
+"""Voice goes on down to so much below the probability with which it began."""
 
-@dataclass(frozen=True, slots=True)
-class TurnSettings:
-    """Durations in ms. The defaults are our own preset, ``balanced``."""
+GAP_MS = 80
+"""Silence inside of voice that does not end it: the closure of a "t"."""
 
-    onset_ms: int = 80
-    """Voice within ``ONSET_WINDOW_MS`` that begins a turn."""
-    pause_ms: int = 200
-    """Silence after which a recogniser should decode ahead."""
-    end_ms: int = 560
-    """Silence that ends a turn."""
-    max_turn_ms: int = 60_000
-    """A turn is ended after this long, however much is still being said."""
-    interruptible: bool = True
-    min_duration_ms: int = 300
-    """Loud voice, within one and a half times as long, that interrupts the bot."""
-    min_level: float = -45.0
-    """Voice below this does not count for an interruption, dBFS."""
-    min_words: int = 2
-    """Recognised words that interrupt the bot."""
-    filter_acknowledgements: bool = True
-    continuation_ms: int = 2000
-    """An answer that was heard for less than this is withdrawn: the user had not finished."""
+SHORTEST_VOICE_MS = 60
+"""Voice of less is a click: it prolongs nothing."""
 
-    @classmethod
-    def of(cls, interruption: InterruptionConfig | None) -> TurnSettings:
-        """What an agent wants. Its volume, 0 to 1, spans the 60 dB below full scale; 0 lets any voice pass."""
-        if interruption is None:
-            return cls()
-        volume = interruption.min_volume
-        return cls(
-            interruptible=interruption.enabled,
-            min_duration_ms=interruption.min_duration_ms,
-            min_level=60 * volume - 60 if volume else -math.inf,
-            min_words=interruption.min_words,
-            filter_acknowledgements=interruption.backchannel_filter,
-        )
+ECHO = 0.65
+"""Likeness to what the bot says from which a frame is its echo."""
 
+EARLY = 1.5
+"""So many times as much voice interrupts while echo is not cancelled yet."""
 
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """One frame of 20 ms: the verdict of the VAD, and the level in dBFS."""
-
-    is_speech: bool
-    level: float
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What the recogniser makes of the present utterance so far."""
-
-    text: str
-
-
-Observation = Voice | Words
-
-
-@dataclass(frozen=True, slots=True)
-class BotState:
-    """What the bot is doing while something is observed."""
-
-    busy: bool = False
-    """It thinks or speaks: a user who says something now interrupts."""
-    audible: bool = False
-    """It has been heard already."""
-    played_ms: int = 0
-    """How much of the present reply was heard."""
-    answering: bool = False
-    """The reply answers a turn of the user, which can be continued; a greeting answers none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Someone may be speaking: let the recogniser hear it, from a moment before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dismiss:
-    """What ``Listen`` began was nothing: forget it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The user has the turn. ``continued``: it is the last turn, which goes on. ``interrupts``: the bot must stop.
-
-    ``began`` is the media time of the first voice, s; ``confidence`` the share of voice in the last frames.
-    """
-
-    turn_id: int
-    began: float
-    confidence: float
-    continued: bool
-    interrupts: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A short silence: perhaps the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """The user goes on after a ``Pause``."""
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The user gave the turn back. ``ceased`` is the media time at which the last voice ended, s."""
-
-    turn_id: int
-    ceased: float
-
-
-Decision = Listen | Dismiss | Start | Pause | Resume | End
+SMOOTHING = 0.02
+"""Weight of one frame in the loudness of the user."""
 
 
 class State(enum.Enum):
     QUIET = enum.auto()
     NOTICED = enum.auto()
-    """Someone may be speaking while the bot is busy; not enough yet to interrupt it."""
+    """Someone may be speaking; not enough yet to begin a turn or to interrupt the bot."""
     SPEAKING = enum.auto()
     PAUSED = enum.auto()
 
 
-class TurnDetector:
-    """Every ``Start`` is followed by exactly one ``End``, every ``Listen`` by exactly one ``Start`` or ``Dismiss``.
+class TurnMachine:
+    """Every ``Start`` is followed by exactly one ``End``, every ``Listen`` by exactly one ``Start`` or ``Dismiss``,
+    every ``Duck`` or ``PausePlayback`` by a ``ResumePlayback`` or a ``Start`` that interrupts.
 
     Turn ids never fall; only a continued turn repeats one.
     """
 
-    def __init__(self, settings: TurnSettings | None = None) -> None:
+    def __init__(self, settings: TurnSettings | None = None, language: str = "en") -> None:
         self.settings = settings or TurnSettings()
+        self.language = language
         self.state = State.QUIET
         self._last_id = 0
         self._began = 0.0
         self._ceased = 0.0
-        self._recent: deque[bool] = deque(maxlen=ONSET_WINDOW_MS // FRAME_MS)
-        self._loud: deque[bool] = deque(maxlen=max(1, self.settings.min_duration_ms * 3 // 2 // FRAME_MS))
+        # voice
+        self._run = 0  # ms of voice without a gap
+        self._run_began = 0.0
+        self._run_weight = 0.0  # sum of the probabilities of its frames
+        self._gap = 0  # ms since the last voice
+        self._sure: deque[bool] = deque(maxlen=max(1, round(self.settings.interrupt_ms * 1.5) // FRAME_MS))
+        self._level = 0.0
+        self._user_level: float | None = None
+        self._bot_heard = 0  # ms in the whole call
+        # since someone was noticed
+        self._voiced = 0  # ms
+        self._passed = False  # loud and long enough to interrupt
+        self._yielding: type[Duck] | type[PausePlayback] | None = None  # what the bot was last told to do
+        # words
+        self._text = ""
+        self._settled = False
+        self._tells = False  # they are more than acknowledgement and echo
+        # the present pause
+        self._question = 0
+        self._asked = 0.0
+        self._verdict: float | None = None
+        self._told = False
+        self._eager = False
 
     def observe(self, time: float, observation: Observation, bot: BotState) -> list[Decision]:
         """``time`` is the media time in s: for a ``Voice`` that of its first sample."""
-        if isinstance(observation, Words):
-            return list(self._read(observation.text, bot))
-        voiced = self._hear(time, observation)
-        match self.state:
-            case State.QUIET:
-                return list(self._quiet(time, bot))
-            case State.NOTICED:
-                return list(self._noticed(time, voiced, bot))
-            case _:
-                return list(self._speaking(time, voiced))
+        match observation:
+            case Voice():
+                return list(self._hear(time, observation, bot))
+            case Words():
+                return list(self._read(observation, bot))
+            case Verdict():
+                if observation.question == self._question and self.state is State.PAUSED:
+                    self._verdict = observation.probability
+                return []
+            case NativeEnd():
+                return list(self._native_end(observation, bot))
 
     def release(self) -> list[Decision]:
         """The turn ends from outside: the user typed, muted the microphone or left."""
         match self.state:
             case State.QUIET:
-                return []
+                decisions = list(self._stop_yielding())
+                self._reset()
+                return decisions
             case State.NOTICED:
-                return [self._dismiss()]
+                return list(self._dismiss())
             case _:
-                return [self._end()]
+                return [self._end(1.0)]
 
     def next_turn(self) -> int:
         """The id for a turn that was typed."""
         self._last_id += 1
         return self._last_id
 
-    def _hear(self, time: float, voice: Voice) -> bool:
-        """Whether the frame belongs to someone's voice; a lone hit of the VAD between silent frames does not."""
-        self._recent.append(voice.is_speech)
-        self._loud.append(voice.is_speech and voice.level >= self.settings.min_level)
-        voiced = voice.is_speech and sum(self._recent) * FRAME_MS >= min(60, self.settings.onset_ms)
-        if voiced and self.state is not State.QUIET:
-            self._ceased = time + FRAME
-        return voiced
+    # --- voice
+
+    def _hear(self, time: float, voice: Voice, bot: BotState) -> Iterator[Decision]:
+        heard = self._measure(time, voice, bot)
+        match self.state:
+            case State.QUIET:
+                yield from self._quiet(time, bot)
+            case State.NOTICED:
+                yield from self._noticed(time, heard, bot)
+            case State.SPEAKING:
+                yield from self._speaking(time, heard)
+            case State.PAUSED:
+                yield from self._paused(time, bot)
+
+    def _measure(self, time: float, voice: Voice, bot: BotState) -> bool:
+        """Whether the frame belongs to someone's voice, which is not the bot's own."""
+        settings = self.settings
+        going_on = self._run > 0 and self._gap == 0
+        heard = voice.probability >= settings.threshold - HYSTERESIS * going_on
+        heard = heard and voice.echo < ECHO
+        if heard:
+            if not self._run:
+                self._run_began, self._run_weight = time, 0.0
+            self._run += FRAME_MS
+            self._run_weight += voice.probability
+            self._gap = 0
+            self._voiced += FRAME_MS
+        else:
+            self._gap += FRAME_MS
+            if self._gap > GAP_MS:
+                self._run = 0
+        self._level = voice.level
+        self._sure.append(heard and voice.probability >= settings.confidence and voice.level >= self._least_level())
+        self._bot_heard += FRAME_MS * bot.audible
+        return heard and self._run >= min(SHORTEST_VOICE_MS, settings.onset_ms)
+
+    def _least_level(self) -> float:
+        """Softer voice does not interrupt: it is somebody else's, or not meant."""
+        settings = self.settings
+        usual = settings.min_level if self._user_level is None else self._user_level - settings.below_user
+        return max(settings.min_level, usual)
 
     def _quiet(self, time: float, bot: BotState) -> Iterator[Decision]:
-        if not self._recent[-1] or sum(self._recent) * FRAME_MS < self.settings.onset_ms:
+        may_interrupt = self._may_interrupt(bot)
+        if self._sure[-1] and bot.audible and may_interrupt and self._yielding is None:
+            self._yielding = Duck
+            yield Duck()
+        if not self._run:
+            yield from self._stop_yielding()
+        if self._gap or self._run < self.settings.onset_ms:
             return
-        first = list(self._recent).index(True)
-        self._began = time - (len(self._recent) - 1 - first) * FRAME
-        self._ceased = time + FRAME
+        self.state = State.NOTICED
+        self._began, self._ceased = self._run_began, time + FRAME
+        self._voiced = self._run
         yield Listen()
-        if bot.busy:
-            self.state = State.NOTICED
-        else:
-            yield self._start(bot)
+        if bot.busy and not bot.audible and may_interrupt:  # it does not begin to speak now
+            self._yielding = PausePlayback
+            yield PausePlayback()
+        yield from self._noticed(time, heard=True, bot=bot)
 
-    def _noticed(self, time: float, voiced: bool, bot: BotState) -> Iterator[Decision]:
-        loud_enough = sum(self._loud) * FRAME_MS >= self.settings.min_duration_ms
-        if voiced and (not bot.busy or (loud_enough and self._may_interrupt(bot))):
-            yield self._start(bot)
-        elif self._silence(time) >= self.settings.end_ms or self._too_long(time):
-            yield self._dismiss()
-
-    def _read(self, text: str, bot: BotState) -> Iterator[Decision]:
-        if self.state is not State.NOTICED or not bot.busy or not self._may_interrupt(bot):
-            return
-        words = ["".join(filter(str.isalnum, word)).lower() for word in text.split()]
-        if self.settings.filter_acknowledgements and all(word in ACKNOWLEDGEMENTS for word in words):
-            return
-        if len(words) >= max(1, self.settings.min_words):
-            yield self._start(bot)
-
-    def _speaking(self, time: float, voiced: bool) -> Iterator[Decision]:
+    def _noticed(self, time: float, heard: bool, bot: BotState) -> Iterator[Decision]:
+        settings = self.settings
+        if heard:
+            self._ceased = time + FRAME
         silence = self._silence(time)
-        if silence >= self.settings.end_ms or self._too_long(time):
-            yield self._end()
-        elif voiced and self.state is State.PAUSED:
-            self.state = State.SPEAKING
-            yield Resume()
-        elif silence >= self.settings.pause_ms and self.state is State.SPEAKING:
-            self.state = State.PAUSED
+        if not bot.busy:
+            if self._voiced >= settings.speech_ms and (settings.interruptible or heard):
+                yield from self._start(bot)
+                return
+        elif self._may_interrupt(bot):
+            yield from self._barge_in(bot)
+            if self.state is not State.NOTICED:
+                return
+        if silence == settings.pause_ms // FRAME_MS * FRAME_MS:
             yield Pause()
+        heard_all = self._settled and not self._tells and silence >= settings.pause_ms
+        if heard_all or silence >= settings.words_ms or self._too_long(time):
+            yield from self._dismiss()
+
+    def _barge_in(self, bot: BotState) -> Iterator[Decision]:
+        settings = self.settings
+        needed = settings.interrupt_ms
+        if bot.audible and self._bot_heard < settings.guard_ms:
+            needed = min(round(needed * EARLY), (self._sure.maxlen or 1) * FRAME_MS)
+        self._passed = self._passed or sum(self._sure) * FRAME_MS >= needed
+        if self._interrupts(bot):
+            yield from self._start(bot)
+        elif self._passed and self._yielding is not PausePlayback:
+            self._yielding = PausePlayback
+            yield PausePlayback()
+        elif self._yielding is None and bot.audible and self._sure[-1]:
+            self._yielding = Duck
+            yield Duck()
+
+    def _interrupts(self, bot: BotState) -> bool:
+        settings = self.settings
+        words = count_words(self._text)
+        if self._tells and words >= max(1, settings.min_words):
+            return True
+        if not self._passed:
+            return False
+        # One short word that nobody expects is more often a "mm-hm" that the recogniser took for something else.
+        long_enough = self._voiced >= settings.interrupt_ms + settings.confirm_ms // 2
+        if self._tells and (long_enough or is_command(self._text, self.language)):
+            return True
+        if not settings.filter_acknowledgements or not bot.audible:
+            return True
+        return self._voiced >= (settings.interrupt_ms + settings.confirm_ms) * (2 if words else 1)
 
     def _may_interrupt(self, bot: BotState) -> bool:
         """A bot that cannot be interrupted can still be stopped before it was heard: nothing is cut off then."""
         return self.settings.interruptible or not bot.audible
 
-    def _start(self, bot: BotState) -> Start:
+    def _speaking(self, time: float, heard: bool) -> Iterator[Decision]:
+        if heard:
+            self._ceased = time + FRAME
+            usual = self._level if self._user_level is None else self._user_level
+            self._user_level = usual + SMOOTHING * (self._level - usual)
+        if self._too_long(time):
+            yield self._end(1.0)
+        elif self._silence(time) >= self.settings.pause_ms:
+            self.state = State.PAUSED
+            self._verdict, self._settled, self._told, self._eager = None, False, False, False
+            yield Pause()
+            yield from self._ask(time)
+
+    def _paused(self, time: float, bot: BotState) -> Iterator[Decision]:
+        settings = self.settings
+        if self._run >= settings.resume_ms and self._level >= settings.resume_level:
+            self.state = State.SPEAKING
+            self._ceased = time + FRAME
+            yield Resume(self._run_began, self._confidence())
+            return
+        probability = self._probability()
+        silence = self._silence(time)
+        if self._too_long(time) or silence >= settings.max_silence_ms:
+            yield self._end(1.0 if probability is None else probability)
+        elif self._run:
+            return  # perhaps the user goes on
+        elif silence >= self._needed(probability):
+            yield self._end(1.0 if probability is None else probability)
+        elif probability is not None:
+            yield from self._guess(probability, bot)
+            if settings.recheck_ms and (time - self._asked) * 1000 >= settings.recheck_ms:
+                yield from self._ask(time)
+
+    # --- the end of the turn
+
+    def _ask(self, time: float) -> Iterator[Decision]:
+        if self.settings.mode is TurnMode.SMART_TURN:
+            self._question += 1
+            self._asked = time
+            yield Ask(self._question)
+
+    def _probability(self) -> float | None:
+        """That the turn is complete: what the turn model and the words say, taken as independent."""
+        if self.settings.mode is not TurnMode.SMART_TURN:
+            return None
+        words = completeness(self._text, self.language)
+        if self._verdict is None:
+            return words
+        # The model is surer than it should be: half of its log odds are believed.
+        believed = math.sqrt(self._verdict) / (math.sqrt(self._verdict) + math.sqrt(1 - self._verdict))
+        if words is None:
+            return believed
+        return believed * words / (believed * words + (1 - believed) * (1 - words))
+
+    def _needed(self, probability: float | None) -> float:
+        """The silence in ms that ends the turn."""
+        settings = self.settings
+        border = settings.complete_from
+        if probability is None:
+            needed = settings.undecided_ms
+        elif probability >= border:
+            share = (probability - border) / (1 - border) if border < 1 else 1
+            needed = round(settings.undecided_ms + share * (settings.complete_ms - settings.undecided_ms))
+        else:
+            share = 1 - probability / border
+            needed = round(settings.undecided_ms + share * (settings.unfinished_ms - settings.undecided_ms))
+        return min(needed, settings.max_silence_ms)
+
+    def _guess(self, probability: float, bot: BotState) -> Iterator[Decision]:
+        if probability < self.settings.complete_from:
+            if not self._told:
+                self._told = True
+                yield Unfinished(self._last_id, probability, self._ceased)
+        elif probability >= self.settings.eager_from and self._settled and self._text and not bot.busy:
+            yield from self._make_eager(probability)
+
+    def _make_eager(self, probability: float) -> Iterator[Decision]:
+        if not self._eager:
+            self._eager = True
+            yield Eager(self._last_id, probability, self._ceased)
+
+    def _native_end(self, end: NativeEnd, bot: BotState) -> Iterator[Decision]:
+        if self.state not in (State.SPEAKING, State.PAUSED) or self.settings.mode is not TurnMode.NATIVE:
+            return
+        if not end.eager:
+            yield self._end(end.probability)
+        elif self.state is State.PAUSED and self._text and not bot.busy:
+            yield from self._make_eager(end.probability)
+
+    # --- words
+
+    def _read(self, words: Words, bot: BotState) -> Iterator[Decision]:
+        if self.state is State.QUIET:
+            return
+        self._text, self._settled = words.text, words.settled
+        acknowledges = self.settings.filter_acknowledgements and is_acknowledgement(words.text, self.language)
+        echoes = bot.audible and is_echo(words.text, words.saying)
+        self._tells = bool(words.text) and not acknowledges and not echoes
+        if self.state is State.NOTICED and bot.busy and self._may_interrupt(bot):
+            yield from self._barge_in(bot)
+
+    # --- from state to state
+
+    def _start(self, bot: BotState) -> Iterator[Decision]:
         self.state = State.SPEAKING
         continued = bot.busy and bot.answering and bot.played_ms < self.settings.continuation_ms and self._last_id > 0
         turn_id = self._last_id if continued else self.next_turn()
-        confidence = round(sum(self._recent) / len(self._recent), 2)
-        return Start(turn_id, self._began, confidence, continued=continued, interrupts=bot.busy)
+        if not bot.busy:
+            yield from self._stop_yielding()
+        self._yielding = None
+        yield Start(turn_id, self._began, self._confidence(), continued=continued, interrupts=bot.busy)
 
-    def _end(self) -> End:
+    def _end(self, probability: float) -> End:
         self._reset()
-        return End(self._last_id, self._ceased)
+        return End(self._last_id, self._ceased, round(probability, 3))
 
-    def _dismiss(self) -> Dismiss:
+    def _dismiss(self) -> Iterator[Decision]:
+        yield from self._stop_yielding()
         self._reset()
-        return Dismiss()
+        yield Dismiss()
+
+    def _stop_yielding(self) -> Iterator[Decision]:
+        if self._yielding is not None:
+            self._yielding = None
+            yield ResumePlayback()
 
     def _reset(self) -> None:
         self.state = State.QUIET
-        self._recent.clear()
-        self._loud.clear()
+        self._run = self._voiced = 0
+        self._sure.clear()
+        self._passed = self._settled = self._tells = self._eager = False
+        self._text = ""
+
+    def _confidence(self) -> float:
+        return round(self._run_weight * FRAME_MS / self._run, 2) if self._run else 0.0
 
     def _silence(self, time: float) -> int:
         return round((time + FRAME - self._ceased) * 1000)

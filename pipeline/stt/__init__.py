@@ -20,6 +20,16 @@ class Transcript:
     final: bool
     confidence: float = 1.0
     language: str | None = None
+    settled: bool = False
+    """A partial of all that was said before the last ``pause``: a ``flush`` now would answer the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnGuess:
+    """An engine that detects turns itself thinks that the speaker is done; ``eager``: that they may be."""
+
+    probability: float
+    eager: bool = False
 
 
 class Stream(Protocol):
@@ -29,7 +39,8 @@ class Stream(Protocol):
         """Hear more audio: mono, ``INPUT_RATE``, any length."""
 
     def pause(self) -> None:
-        """A hint: the speaker just fell silent. A good moment to decode ahead; engines may ignore it."""
+        """A hint: the speaker just fell silent. A good moment to decode ahead and tell it, ``settled``, even when
+        nothing changed; engines may ignore it."""
 
     def flush(self) -> None:
         """The turn is over: answer exactly one final transcript (perhaps empty) for all audio since the last one."""
@@ -37,7 +48,7 @@ class Stream(Protocol):
     def discard(self) -> None:
         """Forget the audio since the last ``flush``; nothing is answered for it. A final that is owed still comes."""
 
-    def __aiter__(self) -> AsyncIterator[Transcript]:
+    def __aiter__(self) -> AsyncIterator[Transcript | TurnGuess]:
         """Partials as the speaker goes on, a final for each ``flush``. Raises ``pipeline.engine.EngineError``."""
 
     async def aclose(self) -> None:

@@ -149,20 +149,21 @@ class RedecodingStream:
     async def _partial(self, utterance: Utterance) -> None:
         ahead = utterance.paused > utterance.tried
         utterance.tried = len(utterance)
-        if not utterance.has_speech:
-            utterance.forget_silence()
-            return
+        before = utterance.text
         try:
-            if len(utterance) > LONGEST:
+            if not utterance.has_speech:
+                utterance.forget_silence()
+            elif len(utterance) > LONGEST:
                 await self._commit(utterance, PARTIAL)
+                return
             elif not utterance.is_decoded:
-                before = utterance.text
                 await self._decode(utterance, AHEAD if ahead else PARTIAL)
-                news = utterance.text != before and not STUTTER.search(utterance.tail)
-                if news and utterance is self._utterances[-1]:
-                    self._put(Transcript(utterance.text, final=False, language=self._language))
         except EngineError as error:
             logger.debug("a partial is left out: %s", error)  # the final tries again
+            return
+        text = utterance.text if utterance.has_speech else utterance.committed
+        if (ahead or text != before) and not STUTTER.search(utterance.tail) and utterance is self._utterances[-1]:
+            self._put(Transcript(text, final=False, language=self._language, settled=ahead))
 
     async def _decode(self, utterance: Utterance, priority: int) -> None:
         length = len(utterance)

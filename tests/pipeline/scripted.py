@@ -18,7 +18,8 @@ from media.playout import Playout
 from pipeline.engine import EngineError
 from pipeline.events import Event
 from pipeline.llm import Delta, GenerateOptions, Message, TextDelta
-from pipeline.stt import Transcript
+from pipeline.silero import Activity
+from pipeline.stt import Transcript, TurnGuess
 from pipeline.tts import SpeechChunk, WordTime
 
 WORD_FRAMES = 10
@@ -52,6 +53,7 @@ class ScriptedStt:
         self.final_seconds = final_seconds
         self.open_streams = 0
         self.languages: list[str] = []
+        self.streams: list[ScriptedStream] = []
         self.broken = ""
         """While set, streams fail with this text, or in the way it names: ``at once``, ``a bug``, ``the end``."""
 
@@ -63,7 +65,12 @@ class ScriptedStt:
         self.languages.append(language)
         if self.broken == "at once":
             raise EngineError("no recogniser")
-        return ScriptedStream(self)
+        self.streams.append(ScriptedStream(self))
+        return self.streams[-1]
+
+    def guess(self, probability: float, *, eager: bool = False) -> None:
+        """The recogniser thinks itself that the speaker is done."""
+        self.streams[-1].report(TurnGuess(probability, eager))
 
 
 class ScriptedStream:
@@ -71,7 +78,7 @@ class ScriptedStream:
         self._stt = stt
         self._heard: dict[int, int] = {}  # word code -> samples
         self._said = ""
-        self._results: asyncio.Queue[Transcript | Exception | None] = asyncio.Queue()
+        self._results: asyncio.Queue[Transcript | TurnGuess | Exception | None] = asyncio.Queue()
         self._timers: list[asyncio.TimerHandle] = []
         stt.open_streams += 1
 
@@ -85,7 +92,10 @@ class ScriptedStream:
             self._said = text
             self._results.put_nowait(Transcript(text, final=False, confidence=0.8))
 
-    def pause(self) -> None: ...
+    def pause(self) -> None:
+        text = Transcript(self._text(), final=False, confidence=0.8, settled=True)
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(self._stt.final_seconds, self._settle, text, len(self._heard)))
 
     def flush(self) -> None:
         final = Transcript(self._text(), final=True, confidence=0.9, language="en")
@@ -97,7 +107,14 @@ class ScriptedStream:
         self._heard.clear()
         self._said = ""
 
-    async def __aiter__(self) -> AsyncIterator[Transcript]:
+    def report(self, guess: TurnGuess) -> None:
+        self._results.put_nowait(guess)
+
+    def _settle(self, text: Transcript, words: int) -> None:
+        if len(self._heard) == words:
+            self._results.put_nowait(text)
+
+    async def __aiter__(self) -> AsyncIterator[Transcript | TurnGuess]:
         while (result := await self._results.get()) is not None:
             if isinstance(result, Exception):
                 raise result
@@ -112,6 +129,42 @@ class ScriptedStream:
     def _text(self) -> str:
         codes = [code for code, samples in sorted(self._heard.items()) if samples >= WORD_FRAMES * INPUT_FRAME * 3 // 4]
         return self._stt.vocabulary.text(codes)
+
+
+class ScriptedEars:
+    """Voices are as probable as their frames say; the turn model answers ``verdicts`` one after another, then none."""
+
+    def __init__(self) -> None:
+        self.verdicts: deque[float | None] = deque()
+        self.think_seconds = 0.08
+        self.asked: list[Pcm] = []
+        self.open_detectors = 0
+
+    def listen(self, on_activity: Callable[[Activity], None]) -> ScriptedDetector:
+        return ScriptedDetector(self, on_activity)
+
+    async def is_complete(self, pcm: Pcm) -> float | None:
+        self.asked.append(pcm)
+        verdict = self.verdicts.popleft() if self.verdicts else None
+        await asyncio.sleep(self.think_seconds)
+        return verdict
+
+
+class ScriptedDetector:
+    def __init__(self, ears: ScriptedEars, on_activity: Callable[[Activity], None]) -> None:
+        self._ears = ears
+        self._on_activity: Callable[[Activity], None] | None = on_activity
+        ears.open_detectors += 1
+
+    def hear(self, frame: AudioFrame) -> bool:
+        assert self._on_activity
+        self._on_activity(Activity(float(frame.is_speech), frame.time + FRAME_MS / 1000))
+        return True
+
+    def close(self) -> None:
+        if self._on_activity:
+            self._ears.open_detectors -= 1
+        self._on_activity = None
 
 
 class ScriptedLlm:
@@ -204,9 +257,10 @@ class Person:
     vocabulary: Vocabulary
     frames: deque[Frame] = field(default_factory=deque)
 
-    def say(self, text: str, *, level: float = -20.0, voiced: bool = True) -> None:
+    def say(self, text: str, *, level: float = -20.0, voiced: bool = True, frames: int = WORD_FRAMES) -> None:
+        """``frames``: of each word."""
         for word in text.split():
-            self.frames.extend([Frame(self.vocabulary.code(word), voiced, level)] * WORD_FRAMES)
+            self.frames.extend([Frame(self.vocabulary.code(word), voiced, level)] * frames)
 
     def pause(self, ms: int) -> None:
         self.frames.extend([SILENCE] * (ms // FRAME_MS))
@@ -225,6 +279,7 @@ class ScriptedLine:
         self.closed_at = 0.0
         self.sound: list[bool] = []
         """For each tick: whether anything was sent."""
+        self.on_tick: Callable[[Frame, Pcm | None], None] = lambda said, sent: None
         self._observer: LineObserver
         self._clock: asyncio.Task[None]
 
@@ -259,6 +314,7 @@ class ScriptedLine:
             self.sound.append(sent is not None)
             if sent is not None:
                 self._observer.on_played(self.playout.played)
+            self.on_tick(said, sent)
             tick += 1
 
 

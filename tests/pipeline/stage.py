@@ -14,6 +14,7 @@ from tests import virtual_time
 from tests.pipeline.scripted import (
     Log,
     Person,
+    ScriptedEars,
     ScriptedLine,
     ScriptedLlm,
     ScriptedStt,
@@ -33,6 +34,7 @@ class Stage:
         self.stt = ScriptedStt(self.vocabulary)
         self.llm = ScriptedLlm(*answers)
         self.tts = ScriptedTts()
+        self.ears = ScriptedEars()
         apology = spoken(["Sorry,", "that", "failed."])
         self.engines = CallEngines(stt=self.stt, llm=self.llm, tts=self.tts, language="en", voice="", apology=apology)
         config, problems = AgentConfig.parse("demo", {"llm": "local", "greeting": GREETING} | agent)
@@ -95,6 +97,7 @@ def play(*answers: Any, channel_after: float | None = 0.1, **agent: Any) -> Call
                 stage.call.hangup("hangup")
             await stage.call.wait_ended()
             assert stage.line.closed
+            assert stage.ears.open_detectors == 0
             assert (stage.stt.open_streams, stage.llm.open_streams, stage.tts.open_streams) == (0, 0, 0)
             check_rules(stage.log)
             return stage

@@ -262,7 +262,7 @@ def test_each_turn_explains_its_latency() -> None:
     latency = stage.log.all("turn.latency")[0]
     assert list(latency.stages) == ["turn", "stt", "llm", "clause", "tts", "send"]
     assert sum(latency.stages.values()) == latency.total_ms
-    assert latency.stages["turn"] == pytest.approx(560, abs=20)
+    assert latency.stages["turn"] == pytest.approx(700, abs=20)
     assert latency.stages["stt"] == pytest.approx(100, abs=20)
     assert latency.stages["llm"] == pytest.approx(220, abs=20)
     assert latency.stages["send"] <= 20

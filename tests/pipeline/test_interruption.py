@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -98,11 +99,30 @@ def test_noise_that_withdrew_an_answer_has_it_answered_again() -> None:
     async def dialogue(stage: Stage) -> None:
         stage.person.say("what is seven")
         await stage.until(lambda: len(stage.log.all("bot.word")) == 3)
-        stage.person.noise(500)
+        stage.person.noise(800)  # too long to be a cough
         await stage.event("bot.finished")
 
     stage = play("Seven is a number, and a nice one at that.", "A number.", greeting="")(dialogue)
     assert stage.history() == [("user", "what is seven"), ("assistant", "A number.")]
+
+
+def test_a_noise_halts_the_bot_which_goes_on_at_the_same_place() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.person.say("what is seven")
+        await stage.until(lambda: len(stage.log.all("bot.word")) == 3)
+        stage.person.noise(500)
+        await stage.event("bot.finished")
+
+    answer = "Seven is a number, and a nice one at that."
+    stage = play(answer, greeting="")(dialogue)
+    assert stage.history() == [("user", "what is seven"), ("assistant", answer)]
+    assert len(stage.log.all("speech.started")) == 1
+    assert stage.log.all("bot.finished")[0].duration_ms == 10 * 250
+    sound = "".join("x" if sent else "." for sent in stage.line.sound).strip(".")
+    said, silence = sound.count("x") * 20, sound.count(".") * 20
+    assert said == pytest.approx(10 * 250, abs=20)  # not a sample twice, none left out
+    assert 300 <= silence <= 500  # until the recogniser said that there are no words
+    assert re.fullmatch(r"x+\.+x+", sound)
 
 
 def test_going_on_during_an_apology_withdraws_what_was_said_before_it() -> None:

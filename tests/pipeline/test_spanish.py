@@ -70,7 +70,8 @@ def test_a_spanish_acknowledgement_does_not_interrupt() -> None:
         stage.person.say("sí claro vale", level=-48)  # too soft to interrupt by itself
         await stage.event("bot.finished")
 
-    stage = play("uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece.", greeting="")(dialogue)
+    numbers = "uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece."
+    stage = play(numbers, greeting="", language="es")(dialogue)
     assert stage.log.all("bot.interrupted") == []
 
 

@@ -1,0 +1,135 @@
+"""What little words tell about the turn: "mm-hm" asks to go on, "and then" promises more. English and Spanish."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from config.identity import base_language
+
+
+def _phrases(text: str) -> frozenset[str]:
+    return frozenset(" ".join(phrase.split()) for phrase in text.split(","))
+
+
+ACKNOWLEDGEMENTS = {
+    "en": _phrases("""
+        ah, aha, alright, cool, exactly, fine, go on, good, got it, gotcha, great, hm, hmm, huh, hum, i see,
+        interesting, makes sense, mama, mhm, mm, mm hm, mm hmm, mmhm, mmhmm, mmm, mum, nice, of course, oh, ok, okay,
+        really, right, sure, thank you, true, uh, uh huh, uhhuh, um, wow, yeah, yep, yes, you, you know
+    """),
+    "es": _phrases("""
+        ah, ahá, aja, ajá, así es, bien, bueno, claro, correcto, de acuerdo, entiendo, eso, exacto, genial, hm, hmm, mm,
+        mmm, mhm, muy bien, oh, ok, okay, perfecto, por supuesto, si, sí, vale, ya, ya veo, yeah, yes
+    """),
+}
+"""What is said to show that one listens. "You" and "thank you" are also what recognisers make of a cough, and "mum" of
+a "mm-hm".
+"""
+
+COMMANDS = {
+    "en": _phrases("""
+        actually, but, cancel, enough, excuse me, hang on, help, hey, hold on, listen, no, nope, not, one moment,
+        pardon, pause, please, quiet, sorry, stop, wait, what, why
+    """),
+    "es": _phrases("""
+        alto, ayuda, basta, calla, cancela, cómo, disculpa, disculpe, escucha, espera, espere, momento, no, oiga, oye,
+        para, pare, perdón, perdona, perdone, pero, por favor, qué, silencio, un momento
+    """),
+}
+"""What is said, in a word, to be listened to."""
+
+UNFINISHED = {
+    "en": _phrases("""
+        a, although, an, and, as, because, divided by, er, erm, i am, if, im, its like, kind of, let me, minus, my, or,
+        our, plus, sort of, such as, than, the, their, times, uh, um, until, very, whether, whose, your
+    """),
+    "es": _phrases("""
+        a, al, aunque, con, cuyo, de, del, desde, dividido por, e, eh, el, em, en, entre, la, las, les, los, más, menos,
+        mi, mientras, mis, muy, ni, nuestra, nuestro, o, para, pero, porque, por, que, si, sin, su, sus, tan, tu, tus,
+        un, una, unas, unos, y
+    """),
+}
+"""Words that do not end a sentence."""
+
+DANGLING = {
+    "en": _phrases("""
+        about, are, at, before, between, but, by, for, from, has, have, i, into, is, its, may, might, of, should, to,
+        was, we, were, which, while, will, with, would
+    """),
+    "es": _phrases("como, cuando, era, es, ha, han, has, hasta, le, me, nos, se, ser, son, te"),
+}
+"""Words that seldom do, but in a question."""
+
+PROMISE = 0.08
+"""Probability that a turn is complete whose last word promises more."""
+
+CUT_SHORT = 0.2
+"""The same where the recogniser heard a comma or three dots."""
+
+ASKED = 0.85
+"""The same of a question."""
+
+TRAILING = re.compile(r"(?:\.\.\.|[…,;:\-–—])\s*$")
+
+
+def is_acknowledgement(text: str, language: str) -> bool:
+    """Whether nothing is said but that one listens. True of an empty text."""
+    words = _words(text)
+    known = _of(ACKNOWLEDGEMENTS, language)
+    at = 0
+    while at < len(words):
+        if " ".join(words[at : at + 2]) in known and at + 1 < len(words):
+            at += 2
+        elif words[at] in known:
+            at += 1
+        else:
+            return False
+    return True
+
+
+def is_command(text: str, language: str) -> bool:
+    """Whether a word of ``text`` asks the bot to stop and listen."""
+    words = _words(text)
+    return not _of(COMMANDS, language).isdisjoint([*words, *(" ".join(pair) for pair in pairwise(words))])
+
+
+def completeness(text: str, language: str) -> float | None:
+    """Probability that someone who said ``text`` is done; ``None`` where its end tells nothing."""
+    words = _words(text)
+    if not words:
+        return None
+    last, question = {words[-1], " ".join(words[-2:])}, text.rstrip().endswith("?")
+    if last & _of(UNFINISHED, language) or (last & _of(DANGLING, language) and not question):
+        return PROMISE
+    if TRAILING.search(text):
+        return CUT_SHORT
+    return ASKED if question else None
+
+
+def is_echo(text: str, saying: str) -> bool:
+    """Whether at least two words of ``text``, and nearly all, stand in this order in what the bot is ``saying``."""
+    heard, said = _words(text), iter(_words(saying))
+    if len(heard) < 2:
+        return False
+    found = 0
+    for word in heard:
+        rest = list(said)
+        if word in rest:
+            found += 1
+            rest = rest[rest.index(word) + 1 :]
+        said = iter(rest)
+    return found >= 2 and found >= 0.8 * len(heard)
+
+
+def count_words(text: str) -> int:
+    return len(_words(text))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower().replace("-", " ").replace("'", ""))
+
+
+def _of(table: dict[str, frozenset[str]], language: str) -> frozenset[str]:
+    """Of a language that is not in the table, everything counts."""
+    return table.get(base_language(language)) or frozenset().union(*table.values())

@@ -1,0 +1,162 @@
+"""How turns are taken: our presets, and what an agent sets of protocol 7.5. Durations in ms, levels in dBFS."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from config.agent import AgentConfig
+from config.turns import InterruptionConfig, Preset, TurnDetectionConfig, TurnMode, VadConfig
+
+NATIVE_SILENCE_MS = 1500
+"""Silence that ends a turn although a recogniser that knows better says nothing."""
+
+SILENCE_MS = 700
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSettings:
+    """The defaults are the preset ``balanced``, tuned by ``make eval``."""
+
+    mode: TurnMode = TurnMode.SMART_TURN
+
+    # voice
+    threshold: float = 0.5
+    """Probability of voice from which a frame counts."""
+    onset_ms: int = 80
+    """Voice for which the recogniser begins to listen."""
+    speech_ms: int = 80
+    """Voice that begins a turn."""
+
+    # end of turn
+    pause_ms: int = 200
+    """Silence that asks whether the turn is over."""
+    complete_ms: int = 420
+    """Silence that ends a turn that is surely complete."""
+    undecided_ms: int = 700
+    """Silence that ends a turn of which nothing is known, or which is as probably complete as ``complete_from``."""
+    unfinished_ms: int = 1500
+    """Silence that ends a turn that surely is not complete."""
+    max_silence_ms: int = 3000
+    """Silence that ends any turn."""
+    complete_from: float = 0.5
+    """Probability from which a turn counts as complete."""
+    recheck_ms: int = 0
+    """How often the turn model is asked again during a silence; 0: never."""
+    resume_ms: int = 100
+    """Voice that takes a paused turn up again."""
+    resume_level: float = -math.inf
+    """How loud that voice must be."""
+    eager_from: float = 0.7
+    """Probability from which the answer is prepared before the turn is over; above 1: never."""
+    max_turn_ms: int = 60_000
+    """A turn is ended after this long, however much is still being said."""
+
+    # interruption
+    interruptible: bool = True
+    interrupt_ms: int = 280
+    """Loud and sure voice, within one and a half times as long, that halts the bot."""
+    confidence: float = 0.7
+    """Probability from which such voice is sure."""
+    min_level: float = -45.0
+    """How loud it must be."""
+    below_user: float = 15.0
+    """It may be softer by this much, dB, than the user was in earlier turns; else it is somebody else."""
+    min_words: int = 2
+    """Recognised words that interrupt the bot, however soft."""
+    filter_acknowledgements: bool = True
+    """Wait for the words of a voice that halted the bot, and go on if they say so."""
+    confirm_ms: int = 450
+    """So much longer voice interrupts without words: no acknowledgement is that long."""
+    words_ms: int = 600
+    """Silence after which words are not waited for any longer."""
+    guard_ms: int = 2000
+    """While less than this was heard of the bot in the call, echo is not yet cancelled: half as much voice again."""
+    continuation_ms: int = 2000
+    """An answer that was heard for less than this is withdrawn: the user had not finished. Protocol 8.5, 8.6."""
+
+    @classmethod
+    def of(cls, agent: AgentConfig) -> TurnSettings:
+        """What an agent wants: its preset, and over it what it sets of each group."""
+        settings = replace(PRESETS[agent.turn_detection.preset], mode=_mode(agent))
+        settings = _with_interruption(settings, agent.interruption)
+        settings = _with_vad(settings, agent.vad)
+        return _with_detection(settings, agent.turn_detection)
+
+
+PRESETS = {
+    Preset.BALANCED: TurnSettings(),
+    Preset.FAST: TurnSettings(
+        pause_ms=160, complete_ms=320, undecided_ms=500, unfinished_ms=1000, max_silence_ms=2000, interrupt_ms=200
+    ),
+    Preset.PATIENT: TurnSettings(
+        complete_ms=700, undecided_ms=1200, unfinished_ms=2500, max_silence_ms=5000, interrupt_ms=400, eager_from=0.8
+    ),
+}
+
+
+def _mode(agent: AgentConfig) -> TurnMode:
+    if agent.turn_detection.mode is not None:
+        return agent.turn_detection.mode
+    return TurnMode.NATIVE if agent.stt.options.get("turn") == "native" else TurnMode.SMART_TURN
+
+
+def _with_interruption(settings: TurnSettings, wanted: InterruptionConfig | None) -> TurnSettings:
+    """A volume, 0 to 1, spans the 60 dB below full scale; 0 lets any voice pass."""
+    if wanted is None:
+        return settings
+    return replace(
+        settings,
+        interruptible=wanted.enabled,
+        interrupt_ms=wanted.min_duration_ms,
+        confidence=wanted.confidence,
+        min_level=_level(wanted.min_volume),
+        below_user=math.inf,
+        min_words=wanted.min_words,
+        filter_acknowledgements=wanted.backchannel_filter,
+    )
+
+
+def _with_vad(settings: TurnSettings, wanted: VadConfig | None) -> TurnSettings:
+    if wanted is None:
+        return settings
+    volume = wanted.resume_min_volume
+    complete = wanted.min_silence_ms + wanted.speech_end_delay_ms
+    return replace(
+        settings,
+        threshold=wanted.threshold,
+        onset_ms=min(settings.onset_ms, wanted.min_speech_ms),
+        speech_ms=wanted.min_speech_ms,
+        pause_ms=wanted.min_silence_ms,
+        complete_ms=complete,
+        undecided_ms=max(complete, settings.undecided_ms),
+        unfinished_ms=max(complete, settings.unfinished_ms),
+        max_silence_ms=max(complete, settings.max_silence_ms),
+        resume_ms=wanted.resume_min_ms,
+        resume_level=settings.resume_level if volume is None else _level(volume),
+    )
+
+
+def _with_detection(settings: TurnSettings, wanted: TurnDetectionConfig) -> TurnSettings:
+    settings = replace(settings, recheck_ms=wanted.smart_turn_recheck_ms)
+    if wanted.max_silence_seconds is not None:
+        ceiling = round(wanted.max_silence_seconds * 1000)
+        settings = replace(
+            settings,
+            max_silence_ms=ceiling,
+            complete_ms=min(settings.complete_ms, ceiling),
+            undecided_ms=min(settings.undecided_ms, ceiling),
+            unfinished_ms=ceiling,  # on the wire, what is not complete waits for the ceiling
+        )
+    if wanted.smart_turn_threshold is not None:
+        settings = replace(settings, complete_from=wanted.smart_turn_threshold)
+    if settings.mode is TurnMode.SMART_TURN:
+        return settings
+    given = wanted.silence_ms if settings.mode is TurnMode.SILENCE else wanted.native_silence_ms
+    usual = SILENCE_MS if settings.mode is TurnMode.SILENCE else NATIVE_SILENCE_MS
+    silence = min(usual if given is None else given, settings.max_silence_ms)
+    return replace(settings, complete_ms=silence, undecided_ms=silence, unfinished_ms=silence)
+
+
+def _level(volume: float) -> float:
+    return 60 * volume - 60 if volume else -math.inf
