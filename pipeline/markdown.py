@@ -25,7 +25,7 @@ _STARS = re.compile(r"(?<![\d)*])\*++(?=\S)|(?<=[^\s*])\*++(?![\d(])")  # "5*3" 
 _UNDERSCORES = re.compile(r"(?<!\w)_++(?=\S)|(?<=[^\s_])_++(?!\w)")
 _TICKS = re.compile(r"`+|~~+")
 
-_KEPT = frozenset("°©®™№")  # of the "other symbols", which otherwise are pictures
+_KEPT = frozenset("°©®™№^")  # of the "other symbols", which otherwise are pictures
 _KEPT_CATEGORIES = ("L", "M", "N", "P", "Sc", "Sm")
 _VARIANTS = {"℃": "°C", "℉": "°F", "‼": "!!", "⁉": "!?", "•": ","}
 _KEYCAP = "\u20e3"

@@ -55,7 +55,9 @@ class English(Reader):
         return super().bare(text)
 
     def fraction(self, over: int, under: int, whole: str) -> str | None:
-        if not 0 < over < under or not (under <= 10 or under in (12, 16, 20, 32, 64, 100)):
+        if under in (10, 100) and over <= under and not whole:
+            return f"{cardinal(over, 'en')} out of {cardinal(under, 'en')}"
+        if not 0 < over < under or not (under <= 10 or under in (12, 16, 20, 32, 64)):
             return f"{cardinal(over, 'en')} out of {cardinal(under, 'en')}" if over == under else None
         name = {2: "half", 4: "quarter"}.get(under) or ordinal(under, "en")
         if whole:
@@ -72,6 +74,7 @@ class English(Reader):
         yield Rule(re.compile(day), self._month_day, numeric=True)
         day = rf"\b(the\s)?(\d{{1,2}}){end}\s(?:of\s)?{MONTH}(?:(,?)\s(\d{{4}}))?(?!\w)"
         yield Rule(re.compile(day), self._day_month, numeric=True)
+        yield Rule(re.compile(rf"\b{MONTH}(?=\s\d{{4}}\b)"), lambda m: self._month(m[1]))
         days = "|".join(sorted(DAYS, key=len, reverse=True))
         before = rf"\b(?:{days})(?:\.(?=,?\s|\s?[-–])|(?=,\s[\d{NUMBER_READ}]|\s?[-–]\s?(?:{days})\b))"
         yield Rule(re.compile(rf"{before}|(?<=[-–])(?:{days})\b\.?", re.IGNORECASE), self._weekday, numeric=True)
@@ -92,6 +95,9 @@ class English(Reader):
 
     def _weekday(self, match: re.Match[str]) -> str | None:
         return DAYS[match[0].rstrip(".").lower()] if match[0][0].isupper() else None
+
+    def _month(self, text: str) -> str:
+        return next(month for month in MONTHS if month.startswith(text[:3]))
 
     def _calendar(self, y: int, month: int, day: int) -> str | None:
         try:
@@ -120,7 +126,7 @@ class English(Reader):
         return self._calendar(2000, second, first) if swap else self._calendar(2000, first, second)
 
     def _month_day(self, match: re.Match[str]) -> str | None:
-        name = next(month for month in MONTHS if month.startswith(match[1][:3]))
+        name = self._month(match[1])
         if not 1 <= int(match[2]) <= 31:
             return None
         said = f"{name} {ordinal(int(match[2]), 'en')}"
@@ -129,7 +135,7 @@ class English(Reader):
     def _day_month(self, match: re.Match[str]) -> str | None:
         if not 1 <= int(match[2]) <= 31:
             return None
-        name = next(month for month in MONTHS if month.startswith(match[3][:3]))
+        name = self._month(match[3])
         said = f"the {ordinal(int(match[2]), 'en')} of {name}"
         return f"{said}, {self._year(match[5])}" if match[5] else said
 

@@ -19,7 +19,8 @@ SYMBOLS = {
     "&": "and", "+": "plus", "=": "equals", "×": "times", "÷": "divided by", "→": "to", "⇒": "to", "↔": "to and from",
     "≈": "approximately", "±": "plus or minus", "≤": "at most", "≥": "at least", "≠": "is not equal to", "−": "minus",
     "%": "percent", "@": "at", "°": "degrees", "€": "euros", "£": "pounds", "$": "dollars", "¥": "yen", "√": "root",
-    "№": "number", "§": "section", "²": "squared", "³": "cubed", "∞": "infinity", "©": "copyright", "™": "", "®": "",
+    "№": "number", "§": "section", "²": "squared", "³": "cubed", "∞": "infinity", "^": "to the power of",
+    "©": "copyright", "™": "", "®": "",
 }  # fmt: skip
 
 CURRENCIES = {

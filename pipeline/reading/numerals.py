@@ -53,7 +53,7 @@ def digits(text: str, language: str) -> str:
 def feminine(words: str) -> str:
     """Spanish: "doscientas una", "primera", "vigésima segunda"."""
     words = re.sub(r"(cient|quinient)os\b", r"\1as", words)
-    return re.sub(r"(un|[cm]er|gund|rt|nt|xt|ptim|tav|ven|cim|sim)o(?= |$)", r"\1a", words)
+    return re.sub(r"(un|[cm]er|gund|rt|uint|xt|ptim|tav|ven|cim|sim)o(?= |$)", r"\1a", words)
 
 
 def before_noun(words: str) -> str:

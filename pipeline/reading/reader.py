@@ -204,11 +204,13 @@ class Reader(ABC):
         yield Rule(re.compile(percent), lambda m: f"{self.amount(m[1])} {self.words['percent']}", numeric=True)
         degrees = rf"{LEFT}({self.signed})\s?(?:°\s?([CF]?)|º\s?([CF]))(?![^\W_])"
         yield Rule(re.compile(degrees), self._degrees, numeric=True)
-        measure = rf"{LEFT}({self.signed})\s?({_any(self.units)})(?![\w/'’])"
+        measure = rf"{LEFT}(?<!/)({self.signed})\s?({_any(self.units)})(?![\w/'’])"
         yield Rule(re.compile(measure), self._measure, numeric=True)
         over = r"(?<![\w/.,])(?:(\d{1,4})\s)?(\d{1,3})/(\d{1,4})(?![\w/]|[.,]\d)"
         yield Rule(re.compile(over), self._over, numeric=True)
         yield Rule(re.compile(r"(\d{1,15})?([¼-¾⅐-⅞])"), self._vulgar, numeric=True)
+        unit = rf"(?<={NUMBER_READ})\s?({_any(self.units)})(?![\w/'’])"  # of a fraction
+        yield Rule(re.compile(unit), lambda m: f" {self.units[m[1]].one}" if m[0][0] == " " else self.units[m[1]].one)
         version = r"(?<![\w.,])(v|[Vv]ersi[oó]n\s|Python\s)?(\d{1,5}(?:\.\d{1,5}){1,5})(?![\w]|\.\d)"
         yield Rule(re.compile(version), self._version)
         yield Rule(re.compile(r"\bv(\d{1,4})\b"), lambda m: f"{self.words['version']} {self.integer(m[1])}")
@@ -304,9 +306,11 @@ class Reader(ABC):
         said = f" {self.words['dot' if len(parts) == 4 else 'release']} ".join(map(self.integer, parts))
         return said if not lead else f"{self.words['version'] if lead == 'v' else lead.strip()} {said}"
 
-    def _code(self, match: re.Match[str]) -> str:
+    def _code(self, match: re.Match[str]) -> str | None:
         """Letters with digits: "COVID-19", "MP3" and "5-year" keep their words, "K7QX2P" is spelled."""
-        parts = re.findall(r"[^\W\d_]+|\d+|[²³¹]|-", match[0])
+        if not all(char.isalpha() or char.isdecimal() or char == "-" for char in match[0]):
+            return None
+        parts = re.findall(r"[^\W\d_]+|\d+|-", match[0])
         runs = [part for part in parts if part != "-"]
         words = any(len(run) > 1 and run.isalpha() and not run.isupper() for run in runs)
         spell = not words and (len(runs) > 3 or any(run.isdigit() and len(run) > 3 for run in runs))

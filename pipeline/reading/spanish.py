@@ -19,8 +19,11 @@ MONTH = "(ene|feb|mar|abr|may|jun|jul|ago|sept?|oct|nov|dic)"
 POINT_REGIONS = frozenset({"MX", "US", "PR", "GT", "HN", "NI", "SV", "PA", "DO", "PE"})
 """Where decimals are written with a point."""
 PESO_REGIONS = frozenset({"MX", "AR", "CL", "CO", "UY", "DO", "CU"})
-_NOUN = re.compile(r" (?!(?:de|del|y|e|o|en|que|por|para|con|se|es|fue|está|a|al)\b)[a-zñáéíóú]")
+_NOUN = re.compile(r" (?!(?:de|del|y|e|o|en|que|por|para|con|se|es|fue|está|a|al|hasta)\b)([a-zñáéíóúü]{2,30})(?!\w)")
 """In front of one it is "primer" and "tercer"."""
+_FEMININE = re.compile(
+    r"(?<!dí)(?<!m)(?<!map)as?$|(?:ión|iones|dad|dades|tud|tudes|noche|noches|vez|veces)$|^(?:cama|pluma)"
+)
 KINGS = (
     "Isabel|Felipe|Carlos|Juan Carlos|Alfonso|Fernando|Luis|Enrique|Jaime|Sancho|Pedro|Juan|Pablo|Benedicto|Pío|León"
     "|Gregorio|Clemente|Urbano|Francisco|Napoleón|Nicolás|Alejandro|Guillermo|Jorge|Eduardo|Catalina|Ramsés"
@@ -74,6 +77,8 @@ class Spanish(Reader):
 
     def fraction(self, over: int, under: int, whole: str) -> str | None:
         names = {2: "medio", 3: "tercio", 4: "cuarto"}
+        if under in (10, 100) and over <= under and not whole:
+            return f"{cardinal(over, 'es')} sobre {cardinal(under, 'es')}"
         if not 0 < over < under or under > 10:
             return None
         name = names.get(under) or ordinal(under, "es")
@@ -106,7 +111,7 @@ class Spanish(Reader):
             rf"[6789]\d\d(?:{sep}\d\d){{3}}",
             rf"[89]\d{sep}\d{{3}}{sep}\d\d{sep}\d\d",
             rf"\(?\d\d\)?{sep}\d{{4}}{sep}\d{{4}}",
-            rf"\(?\d{{3}}\)?{sep}\d{{3}}{sep}\d{{4}}",
+            rf"(?:\d{{1,3}}{sep})?\(?\d{{3}}\)?{sep}\d{{3}}{sep}\d{{4}}",
         ]
         return rf"(?<![\w.,-])(?:{'|'.join(forms)}){end}"
 
@@ -179,6 +184,13 @@ class Spanish(Reader):
             return feminine(said)
         noun = match[3] == "er" or (match[2] and _NOUN.match(match.string, match.end()))
         return said.removesuffix("o") if noun and said.endswith(("primero", "tercero")) else said
+
+    def _number(self, match: re.Match[str]) -> str:
+        """In front of a noun it has a gender: "una manzana", "veintiún años", "doscientas personas"."""
+        said = super()._number(match)
+        if "," in said or not (noun := _NOUN.match(match.string, match.end())):
+            return said
+        return feminine(said) if _FEMININE.search(noun[1]) else before_noun(said)
 
     def _king(self, match: re.Match[str]) -> str:
         name, _, roman = match[0].rpartition(" ")

@@ -20,7 +20,7 @@ SYMBOLS = {
     "≈": "aproximadamente", "±": "más o menos", "≤": "como máximo", "≥": "como mínimo", "≠": "no es igual a",
     "−": "menos", "%": "por ciento", "@": "arroba", "°": "grados", "€": "euros", "£": "libras", "$": "dólares",
     "¥": "yenes", "√": "raíz de", "№": "número", "§": "sección", "²": "al cuadrado", "³": "al cubo",
-    "∞": "infinito", "©": "copyright", "™": "", "®": "",
+    "∞": "infinito", "^": "elevado a", "©": "copyright", "™": "", "®": "",
 }  # fmt: skip
 
 CURRENCIES = {
@@ -67,7 +67,7 @@ UNITS = {
 
 ABBREVIATIONS = {
     "sr.": "señor", "sra.": "señora", "srta.": "señorita", "sres.": "señores", "sras.": "señoras", "dr.": "doctor",
-    "dra.": "doctora", "ud.": "usted", "vd.": "usted", "uds.": "ustedes", "vds.": "ustedes",
+    "dra.": "doctora", "d.ª": "doña", "ud.": "usted", "vd.": "usted", "uds.": "ustedes", "vds.": "ustedes",
     "ee.uu.": "Estados Unidos",
     "ee.uu": "Estados Unidos", "eeuu": "Estados Unidos", "p.ej.": "por ejemplo", "etc.": "etcétera",
     "aprox.": "aproximadamente", "tel.": "teléfono", "teléf.": "teléfono", "tfno.": "teléfono", "avda.": "avenida",
@@ -86,7 +86,7 @@ BEFORE_DIGITS = {
     "vol.": "volumen", "fig.": "figura", "ext.": "extensión", "c.p.": "código postal", "km.": "kilómetro",
 }  # fmt: skip
 
-BEFORE_NAMES = {"d.": "don", "dña.": "doña", "sto.": "Santo", "sta.": "Santa", "av.": "avenida", "s.": "San"}
+BEFORE_NAMES = {"d.": "don", "dña.": "doña", "sto.": "Santo", "sta.": "Santa", "av.": "avenida"}
 
 CODE = re.compile(
     r"\b(?:pedido|referencia|código|pin|postal|cuenta|tarjeta|reserva|confirmación|seguimiento|caso|factura|número"

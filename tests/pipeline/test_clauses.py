@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clauses import MAX_CLAUSE, ClauseSplitter, clauses
+from pipeline.clauses import LONG_CLAUSE, MAX_CLAUSE, ClauseSplitter, clauses
 
 
 def split(*pieces: str) -> list[str]:
@@ -124,3 +125,38 @@ async def test_stream() -> None:
     async with aclosing(clauses(deltas())) as stream:
         assert await anext(stream) == "One."
     assert closed
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("I can help you with booking a table and with directions.",
+         ["I can help you with booking a table", "and with directions."]),
+        ("Salt and pepper and oil and vinegar.", ["Salt and pepper and oil and vinegar."]),
+        ("Le puedo ayudar con su reserva ahora mismo y también mañana.",
+         ["Le puedo ayudar con su reserva ahora mismo", "y también mañana."]),
+        ("The whole of it is exactly one hundred and five.", ["The whole of it is exactly one hundred and five."]),
+        ("Vive en EE. UU. La Sra. López, p. ej. Ana. Sí.", ["Vive en EE. UU. La Sra. López,", "p. ej. Ana.", "Sí."]),
+        ("Ask [him. Or her](https://x.org/a.b) now. Bye.", ["Ask [him. Or her](https://x.org/a.b) now.", "Bye."]),
+        ("C/ Mayor núm. 5 en la Avda. América. Bien.", ["C/ Mayor núm. 5 en la Avda. América.", "Bien."]),
+    ],
+)  # fmt: skip
+def test_more_cuts(text: str, expected: list[str]) -> None:
+    assert split(text) == expected
+
+
+def test_long_clause_ends_at_a_comma() -> None:
+    cut = split("Yes. " + "some more words, " * 20)
+    assert all(LONG_CLAUSE <= len(clause) < LONG_CLAUSE + 20 for clause in cut[1:-1])
+
+
+def test_long_address_stays_whole() -> None:
+    address = "https://example.com/" + "a/" * 400
+    assert split(f"See {address} now.") == ["See", address, "now."]
+
+
+@pytest.mark.parametrize("unit", ["a", "a ", ".", '"', "( ", "a, ", "1. ", "http://x ", "[", "and ", "\n"])
+def test_time_is_linear(unit: str) -> None:
+    begun = time.process_time()
+    split(unit * 50_000)
+    assert time.process_time() - begun < 10  # seconds; minutes, where it is quadratic

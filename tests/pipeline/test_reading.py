@@ -49,6 +49,7 @@ ENGLISH = {
     "six divided by two, five times three",
     "~5, R&D, C++, a → b, and/or, x < 5, @bob #tag": "about five, R and D, C plus plus, a to b, and or, "
     "x is less than five, at bob hashtag tag",
+    "7/10, x^2, Feb 2025, ½ mi": "seven out of ten, x to the power of two, February twenty twenty-five, one half mile",
     "Mon-Fri, the U.S. and NASA": "Monday to Friday, the U.S. and NASA",
 }
 SPANISH = {
@@ -76,6 +77,9 @@ SPANISH = {
     "pedido 12345, código postal 28013": "pedido uno dos tres, cuatro cinco, código postal dos ocho cero, uno tres",
     "siglo XXI, Felipe VI, Alfonso XIII, Isabel II": "siglo veintiuno, Felipe sexto, Alfonso trece, Isabel segunda",
     "El Dr. García y la Sra. López, Ud. y Uds. van": "El doctor García y la señora López, usted y ustedes van",
+    "1 manzana, 21 años, 31 días, 200 personas": "una manzana, veintiún años, treinta y un días, doscientas personas",
+    "21 mil, 101 noches, 1 problema, 1 y 2": "veintiún mil, ciento una noches, un problema, uno y dos",
+    "½ kg, 7/10, 10^6": "medio kilo, siete sobre diez, diez elevado a seis",
     "EE. UU., p. ej. C/ Mayor núm. 5, n.º 3, etc.": "Estados Unidos, por ejemplo calle Mayor número cinco, "
     "número tres, etcétera.",
     "una API, una URL, la ONU, NO, MP3": "una a pe i, una u erre ele, la ONU, NO, eme pe tres",
