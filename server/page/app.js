@@ -73,7 +73,10 @@ function setMuted(muted) {
 
 /** Something else was chosen, or the server told more about what can be. */
 function rechosen({ language }) {
-  if (language && inCall()) client.configure({ language: choice.tag });
+  if (language && inCall()) {
+    client.configure({ language: choice.tag });
+    captions.spokenIn(choice.tag);
+  }
   engines.show(choice.prospect);
   const { state } = choice.prospect ?? {};
   $("waiting").textContent = WAITING[state] ?? "";
@@ -138,8 +141,9 @@ function rest() {
 client.on("*", (frame) => frames.add((performance.now() - offeredAt) / 1000, frame));
 
 const HANDLERS = {
-  "session.started": ({ session_id: id, engines: names }) => {
+  "session.started": ({ session_id: id, language, engines: names }) => {
     document.body.dataset.session = id;
+    captions.spokenIn(language);
     engines.names(names ?? {});
     captions.announce("The call has begun");
     choice.refresh();

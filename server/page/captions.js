@@ -18,6 +18,11 @@ export class Captions {
     this.#bubbles.clear();
   }
 
+  /** So that a screen reader pronounces it well. */
+  spokenIn(language) {
+    this.#list.lang = language ?? "";
+  }
+
   /** Text of the user's turn so far. It replaces the user's last bubble until the bot has one below it. */
   user(text, final) {
     let bubble = this.#list.lastElementChild;

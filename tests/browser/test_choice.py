@@ -118,6 +118,7 @@ async def test_agent_and_language_are_chosen_by_keyboard_before_and_in_the_call(
     await tab.page.keyboard.press("Enter")
     assert (await frame(tab, "session.started"))["language"] == "es"
     assert (await frame(tab, "bot.finished"))["text"] == "Hola."
+    assert await tab.evaluate("document.getElementById('captions').lang") == "es"
     await until_shown(tab, "engines-state", "ready")
     assert not await shown(tab, "waiting")
     assert await tab.evaluate("document.getElementById('agent').disabled"), "a call is with one agent"

@@ -269,6 +269,42 @@ async def test_the_widget_takes_tokens_from_the_page(tab: Tab, stage: Stage) -> 
     stage.server.empty_after(3.0)
 
 
+async def test_every_attribute_and_event_of_the_widget(tab: Tab, stage: Stage) -> None:
+    """``server`` left out, ``language``, and DOM events whose detail is the frame."""
+    await open_widget(tab, stage.host)
+    await tab.run(
+        "const widget = document.querySelector('voice-widget'); widget.removeAttribute('server');"
+        "widget.setAttribute('language', 'es'); window.told = []; window.bubbled = 0;"
+        "document.addEventListener('bot.word', () => bubbled++);"
+        "for (const name of ['session.started', 'user.speaking', 'user.message', 'bot.speaking', 'bot.word',"
+        " 'bot.finished', 'bot.interrupted', 'turn.end', 'connected', 'disconnected', 'call.ended'])"
+        " widget.addEventListener(name, (event) => told.push([name, event instanceof CustomEvent, event.detail]));"
+        "widget.onBotSpeaking = (text, frame) => told.push(['onBotSpeaking', frame.event === 'bot.speaking', text]);"
+        "await widget.start()"
+    )
+    await until_spoken(tab, 1)
+    assert await tab.evaluate("told.find(([name]) => name === 'session.started')[2].language") == "es"
+    assert await text_of(tab, ".caption") == "Welcome."
+    assert await tab.evaluate("document.querySelector('voice-widget').client.sendText('¿Cuántos son siete y cinco?')")
+    await until_spoken(tab, 2)
+    assert "doce" in (await text_of(tab, ".caption")).lower()
+    await tab.say(SUM)
+    await tab.until("told.some(([name]) => name === 'user.speaking' || name === 'user.message')", 40, "something heard")
+    await tab.run("document.querySelector('voice-widget').client.sendText('Cuenta hasta treinta.')")
+    await tab.until("told.filter(([name]) => name === 'bot.word').length > 6", 40, "it counts")
+    await tab.run("document.querySelector('voice-widget').client.sendText('¿Qué hora es?')")
+    await tab.until("told.some(([name]) => name === 'bot.interrupted')", 40, "an interruption")
+    await tab.run("document.querySelector('voice-widget').end()")
+    await until_widget(tab, "idle")
+    told = await tab.evaluate("told")
+    assert {name for name, *_ in told} >= {"user.message", "bot.speaking", "turn.end", "connected", "disconnected"}
+    assert all(right for _, right, _ in told), "each is a CustomEvent, or the frame behind a property"
+    assert all(detail["event"] == name for name, _, detail in told if name.startswith(("bot.", "user.", "call.")))
+    assert await tab.evaluate("bubbled") == 0, "they do not bubble"
+    await tab.run("document.querySelector('voice-widget').onBotSpeaking = null")
+    await tab.assert_untroubled()
+
+
 async def test_properties_set_before_the_widget_came_count(tab: Tab, stage: Stage) -> None:
     await open_client(tab, stage)
     await tab.run(
@@ -331,6 +367,43 @@ async def test_every_function_of_the_client(tab: Tab, stage: Stage) -> None:
     states = [entry["state"] for entry in await seen(tab, "state")]
     assert states[:2] == ["connecting", "listening"]
     assert {"thinking", "speaking"} < set(states)
+    stage.server.empty_after(3.0)
+    await tab.assert_untroubled()
+
+
+async def test_every_option_and_event_of_a_call(tab: Tab, stage: Stage) -> None:
+    """A microphone of the page's own, a bare token from a provider, a language, wishes, and an interruption."""
+    await open_client(tab, stage, agentId="nobody", language="en")
+    options = f"""{{
+        server: {json.dumps(stage.server.url)}, tokenProvider: async () => {json.dumps(token(stage))}, language: "es",
+        microphone: window.mine = await navigator.mediaDevices.getUserMedia({{ audio: true }}),
+        config: {{ language: "de", greeting: "Hola a todos." }}, metadata: {{ page: "test" }} }}"""
+    await tab.run(
+        "for (const name of ['answered', 'user.speaking', 'bot.interrupted', 'session.started'])"
+        " client.on(name, (detail) => seen.push([name, null, detail]))"
+    )
+    assert await tab.evaluate(f"await tried({options})") is None
+    assert await tab.evaluate("seen.find(([name]) => name === 'microphone')[2].stream === mine")
+    (answered,) = await seen(tab, "answered")
+    assert answered["sessionId"]
+    assert answered["sessionId"] == await tab.evaluate("client.sessionId")
+    assert 0 < answered["offeredAt"] < answered["answeredAt"] < await tab.evaluate("performance.now()")
+    started = await until_frame(tab, "session.started")
+    assert (started["language"], started["session_id"]) == ("es", answered["sessionId"])
+    assert (await until_frame(tab, "bot.finished"))["text"] == "Hola a todos.", "the wishes beside the language count"
+    assert (await seen(tab, "connected"))[0]["sessionId"] == answered["sessionId"]
+
+    await tab.say(SUM)
+    await tab.until("seen.some(([name]) => name === 'user.speaking')", 40, "something is heard from that microphone")
+    await until_frame(tab, "bot.finished", "frame.text !== 'Hola a todos.'")
+    assert await tab.evaluate("client.sendText('Cuenta hasta treinta.')")
+    await until_frame(tab, "bot.word", "frame.word.toLowerCase().startsWith('tres')")
+    assert await tab.evaluate("client.sendText('¿Qué hora es?')")
+    interrupted = await until_frame(tab, "bot.interrupted")
+    assert interrupted["played_ms"] > 0
+    assert len(await seen(tab, "bot.interrupted")) == 1
+    await tab.run("client.disconnect()")
+    assert await tab.evaluate("mine.getAudioTracks()[0].readyState") == "ended", "the stream belonged to the call"
     stage.server.empty_after(3.0)
     await tab.assert_untroubled()
 
@@ -424,3 +497,25 @@ async def test_firefox_connects(stage: Stage, tmp_path: Path) -> None:
         await until_widget(tab, "idle")
         stage.server.empty_after(4.0)
         await tab.assert_untroubled()
+
+
+async def test_firefox_hears_a_question(stage: Stage, tmp_path: Path) -> None:
+    """The page's policy allows the tape that stands for a microphone there, and nothing else than it did."""
+    strict, stage.host.policy = stage.host.policy, f"{stage.host.policy}; media-src blob:"
+    try:
+        async with firefox(tmp_path) as tab:
+            await open_widget(tab, stage.host)
+            await press(tab, ".talk")
+            await until_spoken(tab, 1)
+            await until_widget(tab, "listening")
+            await tab.say(SUM)
+            await until_spoken(tab, 2)
+            assert {"seven", "plus", "five"} <= set((await seen(tab, "onUserMessage"))[0].lower().strip("?").split())
+            assert "twelve" in (await text_of(tab, ".caption")).lower()
+            await press(tab, ".talk")
+            await until_widget(tab, "idle")
+            assert await seen(tab, "onCallEnded") == ["disconnected"]
+            stage.server.empty_after(4.0)
+            await tab.assert_untroubled()
+    finally:
+        stage.host.policy = strict
