@@ -54,7 +54,7 @@ def test_there_is_enough_of_everything() -> None:
     assert recipes("tune") + recipes("held-out") == every
 
 
-@pytest.mark.parametrize(("kind", "language"), zip(["turn", *EVENTS], ["es", "en"] * 5, strict=False))
+@pytest.mark.parametrize(("kind", "language"), list(zip(["turn", *EVENTS], ["es", "en"] * 5, strict=False)))
 def test_a_recipe_always_gives_the_same(kind: str, language: str) -> None:
     one, other = (make(Recipe("held-out", language, kind, 2)) for _ in range(2))
     assert np.array_equal(heard(one), heard(other))
