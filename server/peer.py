@@ -27,12 +27,14 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamError
 
+from config.identity import agent_slug, base_language
 from media.audio import FRAME_MS, Pcm
 from server.recording import LOUD, RATE, Recording
 
 FRAME = RATE * FRAME_MS // 1000
 FRAME_SECONDS = FRAME_MS / 1000
 PING_SECONDS = 1.0
+ASK_SECONDS = 5.0
 MAX_EVENTS = 10_000
 MAX_ANSWER = 256 * 1024
 
@@ -218,6 +220,18 @@ class Peer:
         @channel.on("close")
         def on_close() -> None:
             self._end("The server closed the call")
+
+    async def loading(self) -> bool:
+        """Whether the server still loads what hears and speaks the agent's language; false when it does not tell."""
+        limit = aiohttp.ClientTimeout(total=ASK_SECONDS)
+        try:
+            async with aiohttp.ClientSession(self.url, headers=self._headers, timeout=limit) as http:
+                told = await json_answer(http.get("/webrtc/agents"), "No agents")
+            [agent] = [each for each in told["agents"] if each["agent"] == agent_slug(self.agent)]
+            spoken = base_language(agent["language"])
+            return [each["state"] for each in agent["languages"] if each["language"] == spoken] == ["loading"]
+        except (aiohttp.ClientError, TimeoutError, PeerError, ValueError, LookupError, TypeError):
+            return False
 
     async def say(self, pcm: Pcm) -> Utterance:
         """Speak mono PCM at ``RATE`` in real time; returns when the last sample left. Raises ``PeerError``."""

@@ -32,7 +32,7 @@ UNREACHED, UNHEARD, UNANSWERED, BROKEN, MUTE = 3, 4, 5, 6, 7
 """Exit codes: no call, no ``turn.end``, no answer spoken to its end, the call broke, nothing to say it with."""
 
 GREETING_SECONDS = 4.0
-"""An agent that has not begun to greet by then has no greeting."""
+"""An agent that has not begun to greet by then has no greeting, unless its engines are still being loaded."""
 
 LINGER_SECONDS = 0.8
 """The last packets of an answer are still on their way when its ``bot.finished`` arrives."""
@@ -192,7 +192,9 @@ class Conversation:
         patience = time.monotonic() + GREETING_SECONDS
         while not self.dialogue.greeted:
             if not self.dialogue.spoke and time.monotonic() > patience:
-                return
+                if not await self.peer.loading():
+                    return
+                patience = time.monotonic() + GREETING_SECONDS
             if time.monotonic() > limit:
                 raise TalkError(f"The greeting was not spoken to its end within {self.seconds:g} s", UNANSWERED)
             await self._next(STEP_SECONDS)

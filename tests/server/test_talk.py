@@ -7,6 +7,7 @@ import json
 import time
 import wave
 from pathlib import Path
+from typing import cast
 
 import av
 import ifaddr
@@ -289,3 +290,76 @@ def test_the_key_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert talk.local_key("https://voice.example.org") == ""
     monkeypatch.setenv("VOICE_API_KEYS", "acme:pk_given_key")
     assert talk.local_key("http://[::1]:8080") == "pk_given_key"
+
+
+# Patience ------------------------------------------------------------------------------------------------------------
+
+
+class Slow:
+    """A peer whose server loads for a while, and greets then or not."""
+
+    def __init__(self, asked: int, *, greets: bool) -> None:
+        self.asked, self.greets = asked, greets
+
+    async def loading(self) -> bool:
+        self.asked -= 1
+        return self.asked >= 0
+
+    async def next_event(self, seconds: float) -> Heard | None:
+        await asyncio.sleep(0.001)
+        if self.asked > 0 or not self.greets:
+            return None
+        self.greets = False
+        return heard(time.monotonic(), "bot.speaking", message_id="g")
+
+
+@pytest.mark.parametrize("greets", [True, False])
+async def test_nothing_is_said_while_the_engines_are_loaded(greets: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talk, "GREETING_SECONDS", 0.2)
+    slow = Slow(3, greets=greets)
+    talking = talk.Conversation(cast(peer.Peer, slow), talk.Printer(as_json=True), 2.0)
+    talking.peer.offered_at = began = time.monotonic()
+    if greets:
+        with pytest.raises(talk.TalkError, match="greeting was not spoken to its end"):
+            await talking._greeting()
+        assert slow.asked == 0, "it waited until they were there"
+    else:
+        await talking._greeting()
+        assert time.monotonic() - began > 3 * 0.2
+        assert slow.asked < 0
+
+
+def agents(state: str) -> str:
+    languages = [{"language": "en", "state": "ready"}, {"language": "es", "state": state}]
+    return json.dumps({"agents": [{"agent": "mara", "language": "es-MX", "languages": languages}, {"agent": "demo"}]})
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "loading"),
+    [
+        (200, agents("loading"), True),
+        (200, agents("ready"), False),
+        (200, agents("unloaded"), False),
+        (200, '{"agents": []}', False),
+        (200, '{"agents": [7]}', False),
+        (429, '{"detail": "Too many"}', False),
+        (404, "", False),
+    ],
+)
+async def test_what_the_server_tells_about_its_engines(status: int, body: str, loading: bool) -> None:
+    async def told(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=body)
+
+    app = web.Application()
+    app.router.add_get("/webrtc/agents", told)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        async with peer.Peer(f"http://{host}:{port}", "Mara") as caller:
+            assert await caller.loading() is loading
+    finally:
+        await runner.cleanup()
+    async with peer.Peer(f"http://{host}:{port}", "Mara") as caller:
+        assert not await caller.loading()
