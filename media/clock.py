@@ -75,8 +75,10 @@ class Clock:
     period, the missed ticks are left out; senders and receivers catch up by the time that they are told.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_slot: Tick | None = None) -> None:
+        """``on_slot`` is called four times a period, before the ticks of each slot, while anybody listens."""
         self.lateness = LatenessStats()
+        self._on_slot = on_slot
         self._slots: list[dict[Tick, None]] = [{} for _ in range(SLOTS)]  # dicts: ordered sets
         self._handle: asyncio.TimerHandle | None = None
         self._origin: float | None = None  # loop time of the first period; None before start
@@ -123,7 +125,7 @@ class Clock:
         """Set the timer to the next slot that somebody listens in."""
         self._handle = None
         if any(self._slots):
-            while not self._slots[self._next % SLOTS]:
+            while not (self._on_slot or self._slots[self._next % SLOTS]):
                 self._next += 1
             self._handle = asyncio.get_running_loop().call_at(origin + self._next * _WIDTH, self._fire, origin)
 
@@ -135,6 +137,11 @@ class Clock:
         self.lateness.record(late)
         self.lateness.slipped += missed
         self._next += missed * SLOTS + 1
+        if self._on_slot:
+            try:
+                self._on_slot(loop.time())
+            except Exception:
+                logger.exception("what comes before the ticks failed")
         for tick in tuple(slot):
             if tick not in slot:  # removed by one before it
                 continue

@@ -42,7 +42,7 @@ class MediaEngine:
         self._udp = UdpPort(port, self._ice.receive)
         self._sessions: set[Session] = set()
         self._host: Host | None = None
-        self.clock = Clock()
+        self.clock = Clock(self._udp.read)
         """With ``clock.lateness``: how well the process keeps its time."""
 
     @property
@@ -90,9 +90,11 @@ class MediaEngine:
             offer,
             observer,
             candidates=[(host, self.port) for host in hosts],
-            on_released=self._sessions.discard,
+            on_released=self._release,
         )
         self._sessions.add(session)
+        # The clock runs now and reads the sockets at each slot: one wake-up for many datagrams, each 2.5 ms late.
+        self._udp.watch(False)
         return session
 
     async def close(self) -> None:
@@ -101,6 +103,10 @@ class MediaEngine:
         await asyncio.gather(*(session.close() for session in self._sessions))
         await self.clock.close()
         self._udp.close()
+
+    def _release(self, session: Session) -> None:
+        self._sessions.discard(session)
+        self._udp.watch(not self._sessions)
 
     def _addresses(self) -> list[str]:
         return self._fixed or address.local_addresses()

@@ -140,10 +140,12 @@ class Session:
 
     def receive(self, data: bytes, path: Path, now: float) -> None:
         """One DTLS, SRTP or SRTCP datagram from a validated path (``media.udp.PathOwner``)."""
-        if data[0] < 64:
-            if not self._peer.receive(data):
-                self.stats.rejected += 1
-            return
+        if data[0] >= 64:
+            self._guard(self._receive_media, data, path, now)
+        elif not self._peer.receive(data):
+            self.stats.rejected += 1
+
+    def _receive_media(self, data: bytes, path: Path, now: float) -> None:
         is_rtcp = rtp.is_rtcp(data)
         plain = self._peer.unprotect_rtcp(data) if is_rtcp else self._peer.unprotect(data)
         if plain is None or self._state is not State.CONNECTED:

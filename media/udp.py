@@ -20,8 +20,8 @@ Remote = tuple[Any, ...]
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Asked of the kernel for each socket, bytes: a hundred calls bring 1 MB/s, and a busy loop may be late."""
 
-BATCH = 64
-"""Datagrams read per wake-up of a socket, so that a flood on one of them cannot starve the clock."""
+BATCH = 256
+"""Datagrams read at once from a socket, so that a flood on one of them cannot starve the clock."""
 
 MAX_DATAGRAM = 2048
 PORT_ATTEMPTS = 20
@@ -78,6 +78,7 @@ class UdpSocket:
         self.paths: dict[Remote, Path] = {}
         self._on_stun = on_stun
         self._stats = stats
+        self._is_watched = True
         self._loop = asyncio.get_running_loop()
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -89,7 +90,7 @@ class UdpSocket:
         except BaseException:
             self._socket.close()
             raise
-        self._loop.add_reader(self._socket, self._readable)
+        self._loop.add_reader(self._socket, self.read)
         granted = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         logger.info("media on udp %s port %d, receive buffer %d KiB", address, self.port, granted // 1024)
 
@@ -104,6 +105,15 @@ class UdpSocket:
     @property
     def closed(self) -> bool:
         return self._socket.fileno() < 0
+
+    def watch(self, is_watched: bool) -> None:
+        """Read by itself what comes, as at first; else when ``read`` is called."""
+        if is_watched != self._is_watched and not self.closed:
+            self._is_watched = is_watched
+            if is_watched:
+                self._loop.add_reader(self._socket, self.read)
+            else:
+                self._loop.remove_reader(self._socket)
 
     def send(self, data: bytes, remote: Remote) -> bool:
         """Send a datagram now or drop it; tells which. Late audio is worth nothing, so nothing is queued."""
@@ -121,7 +131,8 @@ class UdpSocket:
             self._socket.close()
             self.paths.clear()
 
-    def _readable(self) -> None:
+    def read(self) -> None:
+        """Take what has come, ``BATCH`` datagrams at most."""
         now = self._loop.time()
         for _ in range(BATCH):
             try:
@@ -152,6 +163,7 @@ class UdpPort:
         self.stats = UdpStats()
         self._on_stun = on_stun
         self._sockets: dict[str, UdpSocket] = {}
+        self._is_watched = True
 
     @property
     def addresses(self) -> list[str]:
@@ -185,9 +197,21 @@ class UdpPort:
             if address not in self._sockets:
                 try:
                     self._sockets[address] = UdpSocket(address, self.port, self._on_stun, self.stats)
+                    self._sockets[address].watch(self._is_watched)
                 except OSError as error:
                     logger.warning("no media on udp %s port %d: %s", address, self.port, error.strerror)
         return [address for address in addresses if address in self._sockets]
+
+    def watch(self, is_watched: bool) -> None:
+        """Whether datagrams are read as they come, each at the price of a wake-up of the loop, or by ``read`` only."""
+        self._is_watched = is_watched
+        for each in self._sockets.values():
+            each.watch(is_watched)
+
+    def read(self, _now: float) -> None:
+        """Take what has come to all sockets (a ``media.clock.Tick``)."""
+        for each in tuple(self._sockets.values()):
+            each.read()
 
     def close(self) -> None:
         for each in self._sockets.values():

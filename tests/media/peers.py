@@ -202,7 +202,7 @@ class BarePeer(asyncio.DatagramProtocol):
         assert self.dtls.state == "connected"
         if sctp:
             await self.sctp.start(RTCSctpCapabilities(maxMessageSize=65536), 5000)
-            await until(lambda: self.sctp.state == "connected")
+            await until(lambda: self.sctp.state == self.session._peer._sctp.state == "connected")
         await until(lambda: "connected" in self.recorder.events)
 
     def check(self, *, nominate: bool = True, password: str | None = None, username: str | None = None) -> bytes:

@@ -183,3 +183,37 @@ def test_percentiles(values: list[float]) -> None:
         assert measured >= exact - 1e-6
         assert measured <= exact + 0.2501 or exact >= 100
     assert LatenessStats().p99 == 0
+
+
+def test_what_comes_before_the_ticks_comes_in_every_slot_while_anybody_listens(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        calls: list[str] = []
+
+        def before(now: float) -> None:
+            calls.append("before")
+            if len(calls) == 5:
+                raise RuntimeError("broken reader")
+
+        def tick(now: float) -> None:
+            calls.append("tick")
+
+        clock = Clock(before)
+        clock.start()
+        await asyncio.sleep(1)
+        assert not calls
+        clock.add(tick)
+        await asyncio.sleep(1)
+        assert calls.count("tick") in {50, 51}
+        assert calls.count("before") in range(50 * SLOTS, 51 * SLOTS + 1)
+        assert all(calls[index - 1] == "before" for index, call in enumerate(calls) if call == "tick")
+        clock.remove(tick)
+        calls.clear()
+        await asyncio.sleep(1)
+        assert len(calls) <= 1
+        await clock.close()
+
+    with caplog.at_level(logging.ERROR):
+        virtual_time.run(main())
+    assert len(caplog.records) == 1

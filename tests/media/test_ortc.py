@@ -205,8 +205,10 @@ async def misbehave(peer: BarePeer, how: str) -> None:
         sack.cumulative_tsn, sack.gaps = sctp._last_received_tsn, [(1, 65535)] * 250
         await sctp._send_chunk(sack)
     elif how == "never ends a message":
-        for _ in range(RECEIVE_WINDOW // 1000 + 2):
+        for count in range(RECEIVE_WINDOW // 1000 + 2):
             await sctp._send_chunk(chunk(peer, bytes(1000), flags=0))
+            if count % 32 == 0:  # more at once than the queue of datagrams holds would be dropped
+                await asyncio.sleep(0.02)
     elif how == "opens channels without end":
         for stream in range(MAX_CHANNELS + 1):
             await sctp._send_chunk(chunk(peer, opening(b"x"), protocol=WEBRTC_DCEP, stream=2 * stream))

@@ -127,7 +127,7 @@ async def test_a_flood_is_read_in_portions() -> None:
     with client() as sender:
         for _ in range(BATCH + 1):
             sender.sendto(b"\xff", ("127.0.0.1", port.port))
-        port._sockets["127.0.0.1"]._readable()
+        port._sockets["127.0.0.1"].read()
         assert port.stats.received == BATCH
         await until(lambda: port.stats.received == BATCH + 1)
     port.close()
