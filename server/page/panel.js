@@ -19,13 +19,19 @@ export class FramePanel {
 
   constructor(list) {
     this.#list = list;
+    let last = 0;
     list.addEventListener("scroll", () => {
-      this.#following = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END;
+      // The list also shrinks under a scroll that was on its way: only who goes up wants to look back.
+      const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END;
+      if (atEnd || list.scrollTop < last) this.#following = atEnd;
+      last = list.scrollTop;
     });
+    new ResizeObserver(() => this.#follow()).observe(list);
   }
 
   clear() {
     this.#list.replaceChildren();
+    this.#following = true;
   }
 
   /** Shows a frame that came `at` seconds after the offer. */
@@ -42,6 +48,10 @@ export class FramePanel {
     item.append(details);
     this.#list.append(item);
     while (this.#list.childElementCount > FRAMES_KEPT) this.#list.firstElementChild.remove();
+    this.#follow();
+  }
+
+  #follow() {
     if (this.#following) this.#list.scrollTop = this.#list.scrollHeight;
   }
 }

@@ -239,6 +239,11 @@ async def test_the_meter_follows_the_voice_and_the_panels_show_the_call(tab: Chr
     await tab.until("document.querySelector('#turns .heard').textContent.includes('ms')", 30, "what was heard here")
     assert "offer → answer" in await tab.evaluate("document.getElementById('start-times').textContent")
 
+    await tab.run("window.list = document.getElementById('frames')")
+    at_end = "list.scrollHeight - list.scrollTop - list.clientHeight < 40"
+    await tab.until_state("listening")
+    assert await tab.evaluate(at_end), "the newest frame stays in sight, also when the latencies take its room"
+
     first = tab.page.locator("#frames summary").first
     raw = tab.page.locator("#frames pre").first
     assert not await raw.is_visible()
@@ -248,7 +253,8 @@ async def test_the_meter_follows_the_voice_and_the_panels_show_the_call(tab: Chr
     await tab.until_state("listening")
     await tab.type("Count to five.")
     await tab.until("[...document.querySelectorAll('#frames [data-event=\"bot.finished\"]')].length === 3", 40, "five")
-    await tab.page.locator("#frames").evaluate("(list) => { list.scrollTop = list.scrollHeight }")
+    assert not await tab.evaluate(at_end), "who looks back is left alone"
+    await tab.run("list.scrollTop = list.scrollHeight")
     await tab.type("Count to five.")
     await tab.until("[...document.querySelectorAll('#frames [data-event=\"bot.finished\"]')].length === 4", 40, "five")
     await tab.run("window.list = document.getElementById('frames')")

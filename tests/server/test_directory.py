@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -148,10 +149,17 @@ async def test_a_model_of_the_operator_answers_in_every_language(tmp_path: Path)
 @pytest.mark.models
 async def test_the_state_follows_the_loading(tmp_path: Path) -> None:
     async with directory(tmp_path, llm="rules") as (session, engines):
-        await engines.ready(agent("x"))
-        _, body = await ask(session, {"Origin": SHOP})
-        states = {tag: entry["state"] for tag, entry in spoken(body, "shop").items()}
-        assert states == {"en": "ready", "es": "unloaded"}
+
+        async def states() -> dict[str, str]:
+            _, body = await ask(session, {"Origin": SHOP})
+            return {tag: entry["state"] for tag, entry in spoken(body, "shop").items()}
+
+        assert await states() == {"en": "unloaded", "es": "unloaded"}
+        loading = asyncio.create_task(engines.ready(agent("anyone")))
+        await asyncio.sleep(0)  # a worker process takes longer to start than an answer to be given
+        assert await states() == {"en": "loading", "es": "unloaded"}
+        await loading
+        assert await states() == {"en": "ready", "es": "unloaded"}
 
 
 async def test_the_list_is_limited_like_the_tokens(tmp_path: Path) -> None:
