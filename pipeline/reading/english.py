@@ -33,6 +33,7 @@ ROMAN = r"(?=[IVX])(X{0,3}(?:IX|IV|V?I{0,3}))"
 
 class English(Reader):
     language = "en"
+    regions = DAY_FIRST
     words = tables.WORDS
     symbols = tables.SYMBOLS
     currencies = tables.CURRENCIES

@@ -62,6 +62,8 @@ class Reader(ABC):
     """Reads one language. Every pattern is bounded, so that reading takes time linear in the text."""
 
     language: ClassVar[str]
+    regions: ClassVar[frozenset[str]]
+    """Those that do otherwise than the rest (ISO 3166)."""
     words: Mapping[str, str]
     """What the shared rules say: and, at, dash, dot, minus, per, percent, point, slash, times, to, version, …"""
     symbols: ClassVar[Mapping[str, str]]
@@ -79,9 +81,9 @@ class Reader(ABC):
     code: ClassVar[re.Pattern[str]]
     """Matches text behind which a number is a name and no quantity, such as "order number "."""
 
-    def __init__(self, tag: str) -> None:
-        """``tag``: BCP-47; its region decides on decimals, dates and the dollar sign."""
-        self.region = next((part for part in tag.upper().split("-")[1:] if len(part) == 2), "")
+    def __init__(self, region: str) -> None:
+        """``region``: one of ``regions``, or empty; decides on decimals, dates and the dollar sign."""
+        self.region = region
         self.point, self.group = (".", ",") if self.has_decimal_point() else (",", ".")
         p, g = self.point, self.group
         own = rf"(?:\d{{1,3}}(?:[{g}{self.group_also()}]\d{{3}}){{1,6}}(?!\d)|\d{{1,40}})(?:[{p}]\d{{1,40}})?"
@@ -255,6 +257,7 @@ class Reader(ABC):
 
     def _address(self, text: str) -> str:
         names = {".": "dot", "@": "at", "/": "slash", "-": "dash", "_": "underscore", "+": "plus", ":": "colon"}
+        text = "".join(char for char in text if not unicodedata.category(char).startswith(("No", "Nl")))
         said = []
         for part in re.findall(r"[^\W\d_]+|\d|[^\w\s]|_", text):
             if part.isdecimal():

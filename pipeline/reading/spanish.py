@@ -40,6 +40,7 @@ SPELLED = frozenset(
 
 class Spanish(Reader):
     language = "es"
+    regions = POINT_REGIONS | PESO_REGIONS
     words = tables.WORDS
     symbols = tables.SYMBOLS
     currencies = tables.CURRENCIES
@@ -50,8 +51,8 @@ class Spanish(Reader):
     before_names = tables.BEFORE_NAMES
     code = tables.CODE
 
-    def __init__(self, tag: str) -> None:
-        super().__init__(tag)
+    def __init__(self, region: str) -> None:
+        super().__init__(region)
         if self.region in PESO_REGIONS:
             self.currencies = {**self.currencies, "$": self.currencies["MXN"]}
         self.words = {**self.words, "point": "punto" if self.point == "." else "coma"}

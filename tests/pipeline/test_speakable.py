@@ -6,7 +6,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.markdown import plain
@@ -72,6 +72,8 @@ tokens = st.sampled_from([*"*_`#>-+|~[](){}!&=–\n 1aAI.,:/@$€%°\\<^", *PIEC
 texts = st.one_of(st.lists(tokens | st.text(max_size=3)).map("".join), st.text())
 
 
+@example("a½@b.com", "en")
+@example("²2026-11-22", "en")
 @given(texts, st.sampled_from(["en", "es", "es-MX", "en-GB", "de", "", "x-y"]))
 def test_any_text_has_a_written_and_a_spoken_form(text: str, language: str) -> None:
     clause = spoken(text, language)
