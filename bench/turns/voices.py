@@ -26,8 +26,11 @@ SHORTEST_GAP = 0.04
 MARGIN = 0.03
 """s of a gap that stay at each side of a pause that is put in: words begin and end softly."""
 
-CLICK, APART = 0.06, 0.15
-"""s. Sound shorter than the first at an end of a recording, and farther than the second from the rest, is no speech."""
+CLICK, APART = 0.08, 0.15
+"""s. Less sound than the first at an end of a recording, and farther than the second from the rest, is no speech."""
+
+EDGE = 0.25
+"""s. Nobody stops so shortly behind the beginning or before the end."""
 
 LEVEL = -26.0
 """dBFS of speech, before an item turns it up or down."""
@@ -114,7 +117,7 @@ def _without_clicks(heard: NDArray[np.intp]) -> NDArray[np.intp]:
     """The numbers of audible blocks without the clicks, of a mouse perhaps, in front of and behind speech."""
     islands = np.split(heard, np.flatnonzero(np.diff(heard) > APART / 0.005) + 1)
     for end in (0, -1):
-        while len(islands) > 1 and islands[end][-1] - islands[end][0] < CLICK / 0.005:
+        while len(islands) > 1 and len(islands[end]) < CLICK / 0.005:
             del islands[end]
     return np.concatenate(islands)
 
@@ -132,7 +135,9 @@ def with_pauses(said: Speech, pauses: list[float], rng: Generator) -> tuple[Soun
     A pause holds the room of the gap that it replaces, as far as there was one. Pauses that were there before count
     from 200 ms on. There are fewer pauses than asked for when there are fewer gaps.
     """
-    longest = sorted(said.gaps, key=lambda gap: gap[0] - gap[1])[: len(pauses)]
+    edge = samples(EDGE)
+    inner = [gap for gap in said.gaps if gap[0] >= edge and gap[1] <= len(said.sound) - edge]
+    longest = sorted(inner, key=lambda gap: gap[0] - gap[1])[: len(pauses)]
     wanted = dict(zip(sorted(longest), pauses, strict=False))
     parts: list[Sound] = []
     found: list[tuple[int, int]] = []
