@@ -33,8 +33,8 @@ class Echo:
     """Compares the last frames of both directions."""
 
     def __init__(self) -> None:
-        self._heard = np.zeros((COMPARED, BANDS), np.float32)  # log powers, the newest last
-        self._played = np.zeros((COMPARED + DELAYS, BANDS), np.float32)
+        self._heard = np.tile(_QUIET, (COMPARED, 1))  # log powers, the newest last
+        self._played = np.tile(_QUIET, (COMPARED + DELAYS, 1))
         self._likely = np.zeros(DELAYS + 1)  # of each delay, the smoothed likeness
         self._silent = COMPARED + DELAYS + 1  # frames since the bot was heard
 

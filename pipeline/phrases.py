@@ -83,8 +83,8 @@ def is_acknowledgement(text: str, language: str) -> bool:
             at += 2
         elif words[at] in known:
             at += 1
-        else:
-            return False
+        else:  # "I" may still become "I see"
+            return at == len(words) - 1 and any(phrase.startswith(f"{words[at]} ") for phrase in known)
     return True
 
 

@@ -90,7 +90,7 @@ class Bounds:
         return self.low - 1e-6 <= value <= self.high + 1e-6
 
     def __str__(self) -> str:
-        return f"{self.low:g}..{self.high:g}"
+        return f"{self.low:g}..{self.high:g}".replace("-inf", "").replace("inf", "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ def test_what_is_as_expected_is_not_reported() -> None:
         ("  speech.started message=A\n  turn.end message=A\n", "message is m2, not A"),
         ("  speech.started message=A\n  turn.end\n  bot.word message=B\n", "message is m1, not B"),
         ("  speech.started\n  turn.end (0.1..0.2 after silence)\n", "it came 0.50 s after silence, not 0.1..0.2"),
-        ("  speech.started\n  turn.end (..0.6 after voice)\n", "it came 0.70 s after voice"),
+        ("  speech.started\n  turn.end (..0.6 after voice)\n", "it came 0.70 s after voice, not ..0.6"),
         ("  speech.started\n  turn.end (at 0.6)\n", "it came 0.70 s, not 0.55..0.65"),
         ("  speech.started\n  turn.end (..1 after turn.pause)\n", "there was no turn.pause before it"),
         ("  speech.started\n  turn.end probability=0.95..\n", "probability is 0.9, not 0.95.."),
