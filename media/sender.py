@@ -7,14 +7,17 @@ import secrets
 import numpy as np
 
 from media import opus, rtp
-from media.audio import OUTPUT_FRAME
-from media.playout import Playout
+from media.audio import OUTPUT_FRAME, Pcm
+from media.playout import Encoded, Playout
 
 BITRATE = 32_000
 """bit/s. At 24,000 libopus makes room for FEC by cutting the band to that of a telephone; here it need not."""
 
 COMPLEXITY = 0
 """Half the cost of 5 (58 us a frame, not 128) for 0.4 dB more spectral distance: `python -m bench.audio`."""
+
+COMPLEXITY_AHEAD = 5
+"""For what is encoded once and sent often."""
 
 FEC_FROM = 10
 """Expected loss in percent below which libopus, at this bit rate, writes no FEC at all."""
@@ -27,6 +30,16 @@ _DTX_INTERVAL = rtp.CLOCK_RATE * 400 // 1000  # between the packets that say "st
 _MAX_BURST = 3  # packets sent back to back after a late tick
 _TRAILING_FRAMES = 3  # encoded silence after speech, so that the far decoder ends quietly
 _SILENCE = np.zeros(OUTPUT_FRAME, np.int16)
+
+
+def encode_ahead(pcm: Pcm) -> Encoded:
+    """Encode speech at ``OUTPUT_RATE`` before it is said: in all calls and each time it is said it costs nothing more.
+
+    Takes some 6 ms per second of speech and holds the GIL.
+    """
+    encoder = opus.Encoder(bitrate=BITRATE, complexity=COMPLEXITY_AHEAD)
+    frames = np.pad(pcm, (0, -len(pcm) % OUTPUT_FRAME)).reshape(-1, OUTPUT_FRAME)
+    return Encoded(pcm, [encoder.encode(frame) for frame in frames])
 
 
 class Sender:
@@ -52,6 +65,7 @@ class Sender:
         self._in_spurt = False
         self._trailing = _TRAILING_FRAMES  # silent frames left to send
         self._expected_loss = 0.0
+        self._is_lossy = False  # it counts in percent
 
     def tick(self, now: float) -> list[bytes]:
         """The packets due at ``now``, seconds: none to three."""
@@ -82,6 +96,7 @@ class Sender:
         # Up at once, down slowly: loss comes in waves.
         self._expected_loss = max(fraction_lost, self._expected_loss * 0.75)
         percent = min(100, round(self._expected_loss * 100))
+        self._is_lossy = percent > 0
         self._encoder.expect_loss(max(FEC_FROM, percent) if percent else 0)
 
     def rtp_timestamp(self, now: float) -> int:
@@ -99,7 +114,9 @@ class Sender:
         else:
             self._in_spurt = True
             self._trailing = _TRAILING_FRAMES
-        payload = self._encoder.encode(pcm)
+        # What was encoded before has no redundancy, so a peer that loses packets gets it made anew.
+        ahead = None if self._is_lossy else self._playout.payload
+        payload = ahead or self._encoder.encode(pcm)
         self._dtx = opus.dtx_payload(payload)
         return self._packet(payload, due, is_anchored=starts, marker=starts)
 

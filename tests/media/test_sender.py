@@ -11,7 +11,7 @@ from media import opus, rtp
 from media.audio import OUTPUT_FRAME
 from media.playout import Playout
 from media.receiver import Receiver
-from media.sender import Sender
+from media.sender import Sender, encode_ahead
 from media.vad import WebRtcVad
 from tests.media.signals import likeness, speech, tone
 
@@ -233,3 +233,30 @@ def test_counters_and_the_time_of_the_sender_report() -> None:
     assert mouth.sender.rtp_timestamp(at + 0.25) % (1 << 32) == pytest.approx(
         last.timestamp % (1 << 32) + 12_000, abs=1
     )
+
+
+def test_what_was_encoded_ahead_is_sent_as_it_is_and_heard() -> None:
+    mouth, pcm = Mouth(), speech(rate=24_000)
+    ahead = encode_ahead(pcm)
+    mouth.playout.write(ahead)
+    packets = mouth.run(len(pcm) / 24_000)
+    sent = [packet.payload for packet in packets if not is_dtx(packet)]
+    first = sent.index(ahead.payloads[0])
+    assert sent[first : first + len(ahead.payloads)] == ahead.payloads[: len(sent) - first]
+    assert [packet.timestamp - packets[0].timestamp for packet in packets[:100]] == list(range(0, 96_000, 960))
+    decoder = opus.Decoder()
+    heard = np.concatenate([decoder.decode(payload) for payload in sent[first:]])
+    assert likeness(heard, speech()[: len(heard)]) > 0.8
+
+
+def test_a_peer_that_loses_packets_gets_redundancy_instead_of_what_was_encoded_ahead() -> None:
+    mouth, ahead = Mouth(), encode_ahead(speech(rate=24_000))
+    mouth.playout.write(ahead)
+    mouth.run(0.2)
+    mouth.sender.on_receiver_report(0.2)
+    during = [packet.payload for packet in mouth.run(0.4)]
+    assert not set(during) & set(ahead.payloads)
+    assert any(opus.has_fec(payload) for payload in during)
+    for _ in range(20):
+        mouth.sender.on_receiver_report(0.0)
+    assert set(ahead.payloads) >= {packet.payload for packet in mouth.run(0.2)}
