@@ -98,8 +98,11 @@ class Senses:
         ear = VoiceActivity(_Inline(), told.append)  # type: ignore[arg-type]
         probabilities = []
         for frame in frames:
-            asked = ear.hear(frame)
-            probabilities.append(round(told[-1].probability, 4) if asked and told else 0.0)
+            known = round(told[-1].probability, 4) if told else 0.0  # in a call, its answer comes after the frame
+            if not ear.hear(frame):
+                told.clear()
+                known = 0.0
+            probabilities.append(known)
         return probabilities
 
 
