@@ -260,3 +260,75 @@ def test_a_peer_that_loses_packets_gets_redundancy_instead_of_what_was_encoded_a
     for _ in range(20):
         mouth.sender.on_receiver_report(0.0)
     assert set(ahead.payloads) >= {packet.payload for packet in mouth.run(0.2)}
+
+
+def test_a_pause_sends_the_silence_pattern_and_then_goes_on_at_the_same_place() -> None:
+    mouth = Mouth()
+    mouth.run(1)
+    mouth.say(100)
+    mouth.run(0.4)
+    mouth.playout.pause()
+    mouth.sent.clear()
+    packets = mouth.run(1.5)
+    fading, silence, pattern = packets[0], packets[1:4], packets[4:]
+    assert mouth.playout.played == 21 * OUTPUT_FRAME  # one frame to fall silent in
+    assert not any(is_dtx(packet) for packet in (fading, *silence))
+    assert [is_dtx(packet) for packet in pattern] == [True] * 4
+    assert set(np.diff([at for at, _ in mouth.sent[4:]]).round(3)) == {0.4}
+    assert not any(packet.marker for packet in packets)
+    mouth.playout.resume()
+    mouth.sent.clear()
+    packets = mouth.run(79 * TICK)
+    assert [packet.marker for packet in packets] == [True] + [False] * 78  # a spurt, which begins at once
+    assert set(np.diff([packet.timestamp for packet in packets])) == {960}
+    assert mouth.playout.played == 100 * OUTPUT_FRAME
+    assert mouth.playout.pending == 0
+
+
+def test_a_pause_before_anything_is_said_loses_nothing() -> None:
+    mouth = Mouth()
+    mouth.run(1)
+    mouth.playout.pause()
+    mouth.say(10)
+    assert all(is_dtx(packet) for packet in mouth.run(1))
+    assert mouth.playout.played == 0
+    mouth.playout.resume()
+    packets = mouth.run(0.2)
+    assert len(packets) == 10
+    assert packets[0].marker
+    assert mouth.playout.played == 10 * OUTPUT_FRAME
+
+
+def test_a_lowered_voice_is_the_same_spurt() -> None:
+    mouth = Mouth()
+    mouth.run(1)
+    mouth.say(30)
+    mouth.run(0.2)
+    mouth.playout.duck()
+    low = mouth.run(0.2)
+    mouth.playout.resume()
+    packets = [*low, *mouth.run(0.2)]
+    assert not any(packet.marker for packet in packets)
+    assert set(np.diff([packet.timestamp for packet in packets])) == {960}
+    assert mouth.playout.played == 30 * OUTPUT_FRAME
+
+
+def test_the_far_end_hears_a_lowered_voice_14_db_softer_and_a_pause_as_silence() -> None:
+    mouth = Mouth()
+    ear = Receiver(payload_type=111, vad=WebRtcVad())
+    levels = []
+    mouth.say(150)
+    for step in range(150):
+        match step:
+            case 50:
+                mouth.playout.duck()
+            case 100:
+                mouth.playout.pause()
+        for data in mouth.sender.tick(mouth.now):
+            ear.receive(data, mouth.now + 0.01)
+        mouth.now += TICK
+        levels += [frame.level for frame in ear.tick(mouth.now)]
+    full, low, silent = np.median(levels[20:45]), np.median(levels[65:95]), np.median(levels[115:145])
+    assert full - low == pytest.approx(14, abs=1.5)
+    assert silent < -60
+    assert ear.stats.concealed_ms == 0
