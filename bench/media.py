@@ -109,6 +109,7 @@ def figures(
     return {
         "sessions": count,
         "ms_per_s": (server_after["cpu"] - server["cpu"]) * 1000 / wall / count,
+        "kernel_ms_per_s": (server_after["kernel"] - server["kernel"]) * 1000 / wall / count,
         "load_pct": (server_after["cpu"] - server["cpu"]) * 100 / wall,
         "sent_pct": heard["received"] * 100 / expected,
         "decoded_pct": decoded / wall * duration * 100 / heard["sent"],
@@ -168,9 +169,10 @@ def percentile(values: list[float], share: int) -> float:
 
 
 async def main() -> None:
-    make_voice = Monologues(encode(trim(voice(RATE))))
+    said = trim(voice(RATE))
+    make_voice, full_band = Monologues(encode(said)), Monologues(encode(said, bitrate=32_000, band=20_000))
     sizes = [int(text) for text in sys.argv[1:]] or [10, 50, 100]
-    async with stage("aiortc", "w1", make_voice) as scene:
+    async with stage("aiortc", "w1", full_band) as scene:
         await scene.grow(AIORTC_SESSIONS)
         measured = await scene.measure()
         show("aiortc", **measured)

@@ -54,6 +54,7 @@ class Totals:
         return {
             "at": time.monotonic(),
             "cpu": usage.ru_utime + usage.ru_stime,
+            "kernel": usage.ru_stime,
             "rss_mb": usage.ru_maxrss // 1024,
             "frames": self.frames,
             "concealed": self.concealed,

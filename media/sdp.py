@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from media.audio import INPUT_RATE
+
 MAX_OFFER = 64 * 1024
 """Largest offer that is read, bytes. A browser's is 2 to 10 KB."""
 
@@ -14,6 +16,9 @@ MAX_SECTIONS = 32
 
 MAX_MESSAGE_SIZE = 64 * 1024
 """Largest DataChannel message that is taken, bytes (protocol 4.3)."""
+
+UPLINK_BITRATE = 28_000
+"""What the browser is asked to send at most, bit/s. Below 24,000 libopus pays for its FEC with bandwidth."""
 
 _DIGESTS = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
 _ANSWER_DIRECTION = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
@@ -258,7 +263,10 @@ def _audio(offer: Offer, local: LocalTransport) -> list[str]:
         *lines,
         "a=rtcp-mux",
         f"a=rtpmap:{offer.payload_type} opus/48000/2",
-        f"a=fmtp:{offer.payload_type} minptime=10;useinbandfec=1",
+        f"a=fmtp:{offer.payload_type} minptime=10;useinbandfec=1;"
+        # RFC 7587 section 6.1: nothing above 8 kHz is heard here. Without that band the same bits describe the rest
+        # better, and a packet is decoded in 60 % of the time.
+        f"maxplaybackrate={INPUT_RATE};maxaveragebitrate={UPLINK_BITRATE}",
         "a=ptime:20",
     ]
 

@@ -8,12 +8,10 @@ from typing import Any
 import av
 import numpy as np
 
-from media.audio import FRAME_MS, Pcm
+from media.audio import FRAME_MS, INPUT_RATE, Pcm
 from media.call_report import CallReport
+from media.sdp import UPLINK_BITRATE
 from server.recording import LOUD, RATE
-
-BITRATE = 32_000
-"""bit/s: what browsers take for mono speech."""
 
 PATIENCE = 20.0
 """How long an answer may take until the question counts as unanswered, s."""
@@ -25,12 +23,15 @@ PAUSE = 1.0
 _FRAME = RATE * FRAME_MS // 1000
 
 
-def encode(pcm: Pcm) -> list[bytes]:
-    """Opus payloads of 20 ms of mono PCM at ``RATE``, as browsers make them: full band, voip, no DTX."""
+def encode(pcm: Pcm, *, bitrate: int = UPLINK_BITRATE, band: int = INPUT_RATE // 2) -> list[bytes]:
+    """Opus payloads of 20 ms of mono PCM at ``RATE``, as browsers make them: for voice, without DTX.
+
+    ``bitrate`` in bit/s and ``band`` in Hz are those that our answer asks for.
+    """
     codec = av.CodecContext.create("libopus", "w")
     codec.sample_rate, codec.layout, codec.format = RATE, "mono", "s16"
-    codec.bit_rate, codec.time_base = BITRATE, Fraction(1, RATE)
-    codec.options = {"application": "voip", "frame_duration": str(FRAME_MS)}
+    codec.bit_rate, codec.time_base = bitrate, Fraction(1, RATE)
+    codec.options = {"application": "voip", "frame_duration": str(FRAME_MS), "cutoff": str(band)}
     payloads = []
     frames = np.pad(pcm, (0, -len(pcm) % _FRAME)).reshape(-1, _FRAME)
     for index, samples in enumerate(frames):

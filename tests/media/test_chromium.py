@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from media import opus
 from media.audio import OUTPUT_RATE
 from media.engine import MediaEngine
-from media.sdp import parse_offer
+from media.sdp import UPLINK_BITRATE, parse_offer
 from media.session import Session
 from tests.media.peers import Recorder, running_engine, until
 
@@ -119,3 +120,22 @@ async def test_chromium_hears_that_the_server_hangs_up(page: Page) -> None:
         await session.close()
         assert recorder.reason == "closed"
         await page.wait_for_function("channel.readyState === 'closed'")
+
+
+async def test_chromium_sends_the_band_that_is_heard_and_no_more(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    payloads: list[bytes] = []
+    measure = opus.duration
+
+    def note(payload: bytes) -> int:
+        payloads.append(payload)
+        return measure(payload)
+
+    monkeypatch.setattr(opus, "duration", note)
+    async with running_engine() as engine:
+        recorder = Recorder()
+        await call(page, engine, recorder)
+        await until(lambda: recorder.level > -20 and len(payloads) > 100)
+    spoken = payloads[50:]
+    wide_band = {8, 9, 10, 11, 20, 21, 22, 23}  # RFC 6716 table 2; a tone is no voice, hence CELT
+    assert {payload[0] >> 3 for payload in spoken} <= wide_band
+    assert sum(map(len, spoken)) * 8 / (len(spoken) * 0.02) < 1.1 * UPLINK_BITRATE

@@ -75,7 +75,9 @@ def test_the_answer_is_complete(name: str) -> None:
     assert audio.ssrc[0].ssrc == 4242
     assert audio.ssrc[0].cname == "name"
     assert audio.fmt == [offer.payload_type]
-    assert [codec.parameters for codec in audio.rtp.codecs] == [{"minptime": 10, "useinbandfec": 1}]
+    assert [codec.parameters for codec in audio.rtp.codecs] == [
+        {"minptime": 10, "useinbandfec": 1, "maxplaybackrate": 16_000, "maxaveragebitrate": "28000"}
+    ]
     assert "a=ptime:20\r\n" in text
     if offer.data is not None:
         assert "a=sctp-port:5000\r\na=max-message-size:65536\r\n" in text
