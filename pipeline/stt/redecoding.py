@@ -151,19 +151,21 @@ class RedecodingStream:
         utterance.tried = len(utterance)
         before = utterance.text
         try:
+            while utterance.has_speech and len(utterance) > LONGEST:
+                await self._commit(utterance, PARTIAL)
+                if not ahead:
+                    return
             if not utterance.has_speech:
                 utterance.forget_silence()
-            elif len(utterance) > LONGEST:
-                await self._commit(utterance, PARTIAL)
-                return
             elif not utterance.is_decoded:
                 await self._decode(utterance, AHEAD if ahead else PARTIAL)
         except EngineError as error:
             logger.debug("a partial is left out: %s", error)  # the final tries again
             return
+        settled = ahead and (utterance.is_decoded or not utterance.has_speech)  # or the speaker went on meanwhile
         text = utterance.text if utterance.has_speech else utterance.committed
-        if (ahead or text != before) and not STUTTER.search(utterance.tail) and utterance is self._utterances[-1]:
-            self._put(Transcript(text, final=False, language=self._language, settled=ahead))
+        if (settled or text != before) and not STUTTER.search(utterance.tail) and utterance is self._utterances[-1]:
+            self._put(Transcript(text, final=False, language=self._language, settled=settled))
 
     async def _decode(self, utterance: Utterance, priority: int) -> None:
         length = len(utterance)
