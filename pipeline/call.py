@@ -177,6 +177,7 @@ class Call:
         return BotState(
             busy=transcribing or self._answering.busy or self._speaking.active,
             audible=self._speaking.audible,
+            left_ms=None if self._answering.busy else self._speaking.left_ms,
             played_ms=0 if transcribing else self._speaking.played_ms,  # else it is that of the reply before
             answering=transcribing or self._answering.answers_turn,
         )

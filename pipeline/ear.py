@@ -59,18 +59,21 @@ class Ear:
         self._turn.append(frame.pcm)
         self._echo.hear(frame.pcm, played)
         probability = self._probability(frame)
-        echo = self._echo.likeness() if probability >= DOUBTFUL else 0.0
-        return Voice(probability, frame.level, echo)
+        echo = self._echo.likeness() if probability >= DOUBTFUL or frame.is_speech else 0.0
+        return Voice(probability, frame.level, echo, perhaps=frame.is_speech)
 
     def begin_turn(self, ms: int) -> None:
         """What was heard before the last ``ms`` does not belong to the turn."""
         while len(self._turn) * FRAME_MS > ms:
             self._turn.popleft()
 
-    def ask(self, question: int) -> None:
-        """Have the turn model judge the present turn; a ``Verdict`` comes, or nothing does."""
+    def ask(self, question: int, silence_ms: int) -> None:
+        """Have the turn model judge the present turn without the last ``silence_ms``: it knows best at the end of the
+        voice, which the detector tells of some 100 ms late. A ``Verdict`` comes, or nothing does.
+        """
         self.close_question()
-        task = asyncio.create_task(self._judge(question, np.concatenate(list(self._turn))), name="turn model")
+        heard = list(self._turn)[: max(1, len(self._turn) - silence_ms // FRAME_MS)]
+        task = asyncio.create_task(self._judge(question, np.concatenate(heard)), name="turn model")
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 

@@ -230,6 +230,7 @@ class Hearing:
     # --- what the recogniser found
 
     def on_transcript(self, transcript: Transcript) -> None:
+        self._machine.deaf = False
         if transcript.final:
             self._on_final(transcript)
             return
@@ -242,6 +243,7 @@ class Hearing:
         self._observe(NativeEnd(guess.probability, eager=guess.eager))
 
     def on_recognition_failed(self, error: EngineError) -> None:
+        self._machine.deaf = True
         self._publish(CallError(error=str(error), code="STT_FAILED"))
         if self._turn and self._turn.open:
             self._turn.failed = True
@@ -290,7 +292,8 @@ class Hearing:
                 case Pause():
                     self.recognition.pause()
                 case Ask():
-                    self._ear.ask(decision.question)
+                    silence = self._media_time + FRAME - decision.ceased
+                    self._ear.ask(decision.question, round(silence * 1000))
                 case Unfinished():
                     self._unfinished(decision)
                 case Eager():

@@ -75,6 +75,7 @@ class Speaking:
         self._queue: deque[Utterance] = deque()
         self._played = 0  # samples of utterances that are over, since the reply began
         self._sounded = 0
+        self._said = ""
         self._room = asyncio.Event()
         self._room.set()
 
@@ -92,6 +93,11 @@ class Speaking:
         """How much of the present reply was heard, over all its utterances."""
         current = sum(utterance.played(self._playout.played) for utterance in self._queue)
         return (self._played + current) * 1000 // OUTPUT_RATE
+
+    @property
+    def left_ms(self) -> int:
+        """How much waits to be heard."""
+        return self._playout.pending * 1000 // OUTPUT_RATE
 
     def begin_reply(self) -> None:
         """``played_ms`` counts from here."""
@@ -154,6 +160,7 @@ class Speaking:
         dropped, self._queue = self._queue, deque()
         for utterance in dropped:
             utterance.closed = True
+            self._said = " ".join(utterance.heard[-WORDS_AROUND:])
             if utterance.announced:
                 self._cut(utterance, position, reason)
 
@@ -175,9 +182,9 @@ class Speaking:
         return self._playout.last if self._sounded != before else None
 
     def saying(self) -> str:
-        """The words around the present place."""
+        """The words around the present place; in silence the last ones."""
         if not self._queue:
-            return ""
+            return self._said
         head = self._queue[0]
         ahead = (timed.word for timed in islice(head.words, WORDS_AROUND))
         return " ".join([*head.heard[-WORDS_AROUND:], *ahead])
@@ -211,6 +218,7 @@ class Speaking:
         while utterance.words:
             self._say(utterance)
         text = " ".join(utterance.heard)
+        self._said = " ".join(utterance.heard[-WORDS_AROUND:])
         samples = utterance.end - (utterance.start or 0)
         self._played += samples
         self._confirm(utterance, text)

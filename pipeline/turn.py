@@ -58,6 +58,27 @@ ECHO = 0.65
 EARLY = 1.5
 """So many times as much voice interrupts while echo is not cancelled yet."""
 
+WORD_MS = 220
+"""So much longer than what halts the bot is a word that interrupts it alone."""
+
+DEAF_MS = 450
+"""The same where no words can come: no acknowledgement is that long."""
+
+LAST_WORDS_MS = 700
+"""A bot that has less left to say says it: who speaks now does not interrupt but answers."""
+
+OUTLASTING_MS = 300
+"""Voice that lasts so much longer than the bot's is not its echo."""
+
+PERHAPS_MS = 40
+"""So much of what may be voice lowers the bot's, before the neural detector has heard it."""
+
+PROVEN_MS = 140
+"""After so long the neural detector must have agreed."""
+
+DISTRUST = 2.0
+"""When it did not, the cheap one is not believed for so long, s: there is noise."""
+
 SMOOTHING = 0.02
 """Weight of one frame in the loudness of the user."""
 
@@ -81,6 +102,8 @@ class TurnMachine:
         self.settings = settings or TurnSettings()
         self.language = language
         self.state = State.QUIET
+        self.deaf = False
+        """No words will come: the recogniser is broken."""
         self._last_id = 0
         self._began = 0.0
         self._ceased = 0.0
@@ -92,19 +115,26 @@ class TurnMachine:
         self._sure: deque[bool] = deque(maxlen=max(1, round(self.settings.interrupt_ms * 1.5) // FRAME_MS))
         self._level = 0.0
         self._user_level: float | None = None
+        self._perhaps = 0  # ms of what may be voice, loud enough
+        self._ducked = 0.0  # when, s
+        self._distrusted = 0.0  # until then
         self._bot_heard = 0  # ms in the whole call
         # since someone was noticed
         self._voiced = 0  # ms
+        self._over_bot = False  # that was while the bot spoke
+        self._alone = 0  # ms of voice since it does not
         self._passed = False  # loud and long enough to interrupt
         self._yielding: type[Duck] | type[PausePlayback] | None = None  # what the bot was last told to do
         # words
         self._text = ""
         self._settled = False
+        self._echoes = False  # they are the bot's
         self._tells = False  # they are more than acknowledgement and echo
         # the present pause
         self._question = 0
         self._asked = 0.0
         self._verdict: float | None = None
+        self._answered = False
         self._told = False
         self._eager = False
 
@@ -117,7 +147,7 @@ class TurnMachine:
                 return list(self._read(observation, bot))
             case Verdict():
                 if observation.question == self._question and self.state is State.PAUSED:
-                    self._verdict = observation.probability
+                    self._verdict, self._answered = observation.probability, True
                 return []
             case NativeEnd():
                 return list(self._native_end(observation, bot))
@@ -151,7 +181,7 @@ class TurnMachine:
             case State.SPEAKING:
                 yield from self._speaking(time, heard)
             case State.PAUSED:
-                yield from self._paused(time, bot)
+                yield from self._paused(time, heard, bot)
 
     def _measure(self, time: float, voice: Voice, bot: BotState) -> bool:
         """Whether the frame belongs to someone's voice, which is not the bot's own."""
@@ -171,6 +201,8 @@ class TurnMachine:
             if self._gap > GAP_MS:
                 self._run = 0
         self._level = voice.level
+        loud = voice.perhaps and voice.level >= self._least_level() and voice.echo < ECHO
+        self._perhaps = self._perhaps + FRAME_MS if loud else 0
         self._sure.append(heard and voice.probability >= settings.confidence and voice.level >= self._least_level())
         self._bot_heard += FRAME_MS * bot.audible
         return heard and self._run >= min(SHORTEST_VOICE_MS, settings.onset_ms)
@@ -183,16 +215,20 @@ class TurnMachine:
 
     def _quiet(self, time: float, bot: BotState) -> Iterator[Decision]:
         may_interrupt = self._may_interrupt(bot)
-        if self._sure[-1] and bot.audible and may_interrupt and self._yielding is None:
-            self._yielding = Duck
-            yield Duck()
-        if not self._run:
+        if self._yielding is None:
+            perhaps = self._perhaps >= PERHAPS_MS and time >= self._distrusted
+            if bot.audible and may_interrupt and (self._sure[-1] or perhaps):
+                self._yielding, self._ducked = Duck, time
+                yield Duck()
+        elif not self._run and (time - self._ducked) * 1000 >= PROVEN_MS:
+            self._distrusted = time + DISTRUST
             yield from self._stop_yielding()
         if self._gap or self._run < self.settings.onset_ms:
             return
         self.state = State.NOTICED
         self._began, self._ceased = self._run_began, time + FRAME
         self._voiced = self._run
+        self._over_bot, self._alone = bot.audible, 0
         yield Listen()
         if bot.busy and not bot.audible and may_interrupt:  # it does not begin to speak now
             self._yielding = PausePlayback
@@ -202,21 +238,28 @@ class TurnMachine:
     def _noticed(self, time: float, heard: bool, bot: BotState) -> Iterator[Decision]:
         settings = self.settings
         if heard:
-            self._ceased = time + FRAME
+            self._ceased, self._settled = time + FRAME, False
         silence = self._silence(time)
         if not bot.busy:
-            if self._voiced >= settings.speech_ms and (settings.interruptible or heard):
+            self._alone += FRAME_MS * heard
+            if self._voiced >= settings.speech_ms and (settings.interruptible or heard) and self._is_someone(silence):
                 yield from self._start(bot)
                 return
         elif self._may_interrupt(bot):
             yield from self._barge_in(bot)
             if self.state is not State.NOTICED:
                 return
-        if silence == settings.pause_ms // FRAME_MS * FRAME_MS:
+        if silence == max(1, settings.pause_ms // FRAME_MS) * FRAME_MS:
             yield Pause()
-        heard_all = self._settled and not self._tells and silence >= settings.pause_ms
+        heard_all = self._settled and not self._tells and not self._run and silence >= settings.pause_ms
         if heard_all or silence >= settings.words_ms or self._too_long(time):
             yield from self._dismiss()
+
+    def _is_someone(self, silence: int) -> bool:
+        """What began while the bot spoke may be its echo; nobody waits for it to become a turn."""
+        if not self._over_bot or self._alone >= OUTLASTING_MS:
+            return True
+        return not self._echoes and (bool(self._text) or (silence >= self.settings.words_ms and not self._settled))
 
     def _barge_in(self, bot: BotState) -> Iterator[Decision]:
         settings = self.settings
@@ -241,16 +284,23 @@ class TurnMachine:
         if not self._passed:
             return False
         # One short word that nobody expects is more often a "mm-hm" that the recogniser took for something else.
-        long_enough = self._voiced >= settings.interrupt_ms + settings.confirm_ms // 2
+        long_enough = self._voiced >= settings.interrupt_ms + WORD_MS
         if self._tells and (long_enough or is_command(self._text, self.language)):
             return True
         if not settings.filter_acknowledgements or not bot.audible:
-            return True
-        return self._voiced >= (settings.interrupt_ms + settings.confirm_ms) * (2 if words else 1)
+            return not self._echoes
+        # The bot is silent meanwhile: nothing is lost by waiting for words.
+        wordless = settings.interrupt_ms + DEAF_MS if self.deaf else settings.wordless_ms
+        return not words and self._voiced >= wordless
 
     def _may_interrupt(self, bot: BotState) -> bool:
         """A bot that cannot be interrupted can still be stopped before it was heard: nothing is cut off then."""
-        return self.settings.interruptible or not bot.audible
+        return (self.settings.interruptible and not self._ends(bot)) or not bot.audible
+
+    def _ends(self, bot: BotState) -> bool:
+        if self._yielding is not None or not bot.audible or bot.left_ms is None or bot.left_ms >= LAST_WORDS_MS:
+            return False
+        return not bot.answering or bot.played_ms >= self.settings.continuation_ms
 
     def _speaking(self, time: float, heard: bool) -> Iterator[Decision]:
         if heard:
@@ -259,15 +309,15 @@ class TurnMachine:
             self._user_level = usual + SMOOTHING * (self._level - usual)
         if self._too_long(time):
             yield self._end(1.0)
-        elif self._silence(time) >= self.settings.pause_ms:
+        elif not heard and self._silence(time) >= self.settings.pause_ms:
             self.state = State.PAUSED
             self._verdict, self._settled, self._told, self._eager = None, False, False, False
             yield Pause()
             yield from self._ask(time)
 
-    def _paused(self, time: float, bot: BotState) -> Iterator[Decision]:
+    def _paused(self, time: float, heard: bool, bot: BotState) -> Iterator[Decision]:
         settings = self.settings
-        if self._run >= settings.resume_ms and self._level >= settings.resume_level:
+        if heard and self._run >= settings.resume_ms and self._level >= settings.resume_level:
             self.state = State.SPEAKING
             self._ceased = time + FRAME
             yield Resume(self._run_began, self._confidence())
@@ -282,7 +332,8 @@ class TurnMachine:
             yield self._end(1.0 if probability is None else probability)
         elif probability is not None:
             yield from self._guess(probability, bot)
-            if settings.recheck_ms and (time - self._asked) * 1000 >= settings.recheck_ms:
+            # Not before it answered, else one that takes longer would never be listened to.
+            if settings.recheck_ms and self._answered and (time - self._asked) * 1000 >= settings.recheck_ms:
                 yield from self._ask(time)
 
     # --- the end of the turn
@@ -290,8 +341,8 @@ class TurnMachine:
     def _ask(self, time: float) -> Iterator[Decision]:
         if self.settings.mode is TurnMode.SMART_TURN:
             self._question += 1
-            self._asked = time
-            yield Ask(self._question)
+            self._asked, self._answered = time, False
+            yield Ask(self._question, self._ceased)
 
     def _probability(self) -> float | None:
         """That the turn is complete: what the turn model and the words say, taken as independent."""
@@ -348,8 +399,8 @@ class TurnMachine:
             return
         self._text, self._settled = words.text, words.settled
         acknowledges = self.settings.filter_acknowledgements and is_acknowledgement(words.text, self.language)
-        echoes = bot.audible and is_echo(words.text, words.saying)
-        self._tells = bool(words.text) and not acknowledges and not echoes
+        self._echoes = (bot.audible or self._over_bot) and is_echo(words.text, words.saying)
+        self._tells = bool(words.text) and not acknowledges and not self._echoes
         if self.state is State.NOTICED and bot.busy and self._may_interrupt(bot):
             yield from self._barge_in(bot)
 
@@ -382,7 +433,7 @@ class TurnMachine:
         self.state = State.QUIET
         self._run = self._voiced = 0
         self._sure.clear()
-        self._passed = self._settled = self._tells = self._eager = False
+        self._passed = self._settled = self._echoes = self._tells = self._eager = False
         self._text = ""
 
     def _confidence(self) -> float:

@@ -12,6 +12,10 @@ NATIVE_SILENCE_MS = 1500
 """Silence that ends a turn although a recogniser that knows better says nothing."""
 
 SILENCE_MS = 700
+"""Silence that ends a turn where nothing else is asked."""
+
+LONGEST_INTERRUPT_MS = 10_000
+"""So much voice always suffices: what an agent sets bounds a buffer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,8 @@ class TurnSettings:
     """Recognised words that interrupt the bot, however soft."""
     filter_acknowledgements: bool = True
     """Wait for the words of a voice that halted the bot, and go on if they say so."""
-    confirm_ms: int = 450
-    """So much longer voice interrupts without words: no acknowledgement is that long."""
+    wordless_ms: int = 3000
+    """So much voice interrupts without words: the recogniser must be broken."""
     words_ms: int = 600
     """Silence after which words are not waited for any longer."""
     guard_ms: int = 2000
@@ -108,7 +112,7 @@ def _with_interruption(settings: TurnSettings, wanted: InterruptionConfig | None
     return replace(
         settings,
         interruptible=wanted.enabled,
-        interrupt_ms=wanted.min_duration_ms,
+        interrupt_ms=min(wanted.min_duration_ms, LONGEST_INTERRUPT_MS),
         confidence=wanted.confidence,
         min_level=_level(wanted.min_volume),
         below_user=math.inf,
@@ -133,7 +137,7 @@ def _with_vad(settings: TurnSettings, wanted: VadConfig | None) -> TurnSettings:
         unfinished_ms=max(complete, settings.unfinished_ms),
         max_silence_ms=max(complete, settings.max_silence_ms),
         resume_ms=wanted.resume_min_ms,
-        resume_level=settings.resume_level if volume is None else _level(volume),
+        resume_level=settings.min_level if volume is None else _level(volume),
     )
 
 
@@ -143,6 +147,7 @@ def _with_detection(settings: TurnSettings, wanted: TurnDetectionConfig) -> Turn
         ceiling = round(wanted.max_silence_seconds * 1000)
         settings = replace(
             settings,
+            pause_ms=min(settings.pause_ms, ceiling),
             max_silence_ms=ceiling,
             complete_ms=min(settings.complete_ms, ceiling),
             undecided_ms=min(settings.undecided_ms, ceiling),
@@ -155,7 +160,8 @@ def _with_detection(settings: TurnSettings, wanted: TurnDetectionConfig) -> Turn
     given = wanted.silence_ms if settings.mode is TurnMode.SILENCE else wanted.native_silence_ms
     usual = SILENCE_MS if settings.mode is TurnMode.SILENCE else NATIVE_SILENCE_MS
     silence = min(usual if given is None else given, settings.max_silence_ms)
-    return replace(settings, complete_ms=silence, undecided_ms=silence, unfinished_ms=silence)
+    pause = min(settings.pause_ms, silence)
+    return replace(settings, pause_ms=pause, complete_ms=silence, undecided_ms=silence, unfinished_ms=silence)
 
 
 def _level(volume: float) -> float:

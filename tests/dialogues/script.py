@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.engine import EngineError
+from pipeline.events import Event
+
 NUMBER = r"\d+(?:\.\d+)?"
 RANGE = rf"(?P<low>{NUMBER})?(?P<dots>\.\.)?(?P<high>{NUMBER})?"
 
@@ -37,9 +40,12 @@ KNOBS = {
     "model thinks": "seconds to a verdict",
 }
 
-UNREMARKABLE = frozenset({
+SOUNDS = {"sound.full", "sound.low", "sound.off"}
+EVENTS = {kind.name for kind in Event.__subclasses__()} | SOUNDS
+
+UNREMARKABLE = SOUNDS | frozenset({
     "call.started", "session.started", "user.speaking", "llm.thinking", "llm.response", "turn.latency", "bot.word",
-    "message.confirmed", "sound.full", "sound.low", "sound.off",
+    "message.confirmed",
 })  # fmt: skip
 """What happens all the time: it may be expected, and may happen without."""
 
@@ -124,7 +130,7 @@ class Script:
     knobs: dict[str, float] = field(default_factory=dict)
     unsayable: str = ""
     """A word at which the voice breaks; ``*``: at any."""
-    ignored: frozenset[str] = UNREMARKABLE
+    ignored: frozenset[str] = frozenset(UNREMARKABLE)
     never: dict[str, int] = field(default_factory=dict)
     """Events that must not happen, and the lines that say so."""
     deeds: list[Deed] = field(default_factory=list)
@@ -205,11 +211,11 @@ def _setting(script: Script, line: int, word: str, rest: str) -> bool:
         case "pending":
             script.pending = rest
         case "watch":
-            script.ignored -= set(rest.split())
+            script.ignored -= set(_events(rest))
         case "ignore":
-            script.ignored |= set(rest.split())
+            script.ignored |= set(_events(rest))
         case "never":
-            script.never |= dict.fromkeys(rest.split(), line)
+            script.never |= dict.fromkeys(_events(rest), line)
         case _:
             return False
     return True
@@ -234,6 +240,7 @@ def _deed(line: int, content: str) -> Deed:
     found = _WHEN.fullmatch(content)
     if not found:
         raise ScriptError(f"neither a setting nor a moment with a deed: {content!r}")
+    _events(found["event"] or "")
     when = When(
         at=float(found["at"]) if found["at"] else None,
         pause=float(found["pause"]) if found["pause"] else None,
@@ -305,8 +312,6 @@ def _set(into: dict[str, Any], text: str) -> None:
 
 def _answer(text: str) -> Iterator[str | Exception]:
     """The words of an answer; the language model breaks at "(breaks: reason)"."""
-    from pipeline.engine import EngineError
-
     before, *failure = _BREAK.split(text, maxsplit=1)
     yield from before.split()
     if failure:
@@ -317,6 +322,9 @@ def _expectation(line: int, content: str) -> Expectation:
     found = _EVENT.fullmatch(content)
     if not found:
         raise ScriptError(f"not an event with fields, a text and a time: {content!r}")
+    _events(found["name"])
+    if found["after"] not in (None, "voice", "silence"):
+        _events(found["after"])
     fields = dict(pair.split("=", 1) for pair in found["fields"].split())
     timing = None
     if found["time"]:
@@ -325,6 +333,13 @@ def _expectation(line: int, content: str) -> Expectation:
         within = bounds(found["low"], found["dots"], found["high"], tolerance=0.05)
         timing = Timing(within, found["after"] or "")
     return Expectation(line, content, found["name"], fields, found["text"], timing)
+
+
+def _events(names: str) -> list[str]:
+    """A misspelt event would be one that never happens."""
+    if unknown := set(names.split()) - EVENTS:
+        raise ScriptError(f"no such event: {', '.join(sorted(unknown))}")
+    return names.split()
 
 
 def _number(text: str) -> float:

@@ -35,9 +35,12 @@ class Replay:
         self, *, ms: int, voice: float, bot: BotState = SILENT_BOT, level: float = -20.0, echo: float = 0.0
     ) -> Replay:
         for _ in range(ms // 20):
-            self._note(self.machine.observe(self._frames * FRAME, Voice(voice, level, echo), bot), self.now + FRAME)
-            self._frames += 1
+            self.hear_frame(Voice(voice, level, echo), bot)
         return self
+
+    def hear_frame(self, voice: Voice, bot: BotState = SILENT_BOT) -> None:
+        self._note(self.machine.observe(self._frames * FRAME, voice, bot), self.now + FRAME)
+        self._frames += 1
 
     def silence(self, ms: int, bot: BotState = SILENT_BOT) -> Replay:
         return self.hear(ms=ms, voice=0.0, bot=bot, level=-70.0)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.engine import EngineError
+from pipeline.turn_settings import TurnSettings
 from tests.pipeline.stage import GREETING, Stage, play
 
 
@@ -99,7 +100,7 @@ def test_noise_that_withdrew_an_answer_has_it_answered_again() -> None:
     async def dialogue(stage: Stage) -> None:
         stage.person.say("what is seven")
         await stage.until(lambda: len(stage.log.all("bot.word")) == 3)
-        stage.person.noise(800)  # too long to be a cough
+        stage.person.noise(TurnSettings().wordless_ms + 200)
         await stage.event("bot.finished")
 
     stage = play("Seven is a number, and a nice one at that.", "A number.", greeting="")(dialogue)
