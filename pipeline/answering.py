@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pipeline.captions import Captions
 from pipeline.clauses import ClauseSplitter, clauses
 from pipeline.engine import EngineError
 from pipeline.events import CallError, Event, LlmError, LlmResponse, LlmThinking, TurnLatency
 from pipeline.hearing import Turn
 from pipeline.latency import Latency
 from pipeline.llm import GenerateOptions, LanguageModel, Message, TextDelta
-from pipeline.speakable import speakable
+from pipeline.speakable import Spoken, spoken
 from pipeline.speaking import Speaking, Utterance
 from pipeline.tts import SpeechChunk, TextToSpeech
 
@@ -172,7 +173,7 @@ class Answering:
 
     async def _recite(self, utterance: Utterance) -> None:
         splitter = ClauseSplitter()
-        pieces = [speakable(clause, self.voice.language) for clause in splitter.feed(utterance.text) + splitter.flush()]
+        pieces = [spoken(clause, self.voice.language) for clause in splitter.feed(utterance.text) + splitter.flush()]
         error = await self._say(utterance, _each(list(filter(None, pieces))))
         if error:
             self._publish(CallError(error=str(error), code="TTS_FAILED"))
@@ -182,7 +183,7 @@ class Answering:
         utterance, latency = draft.utterance, draft.latency
         utterance.on_first_sound = lambda: latency.reach("tts", self._loop.time())
         utterance.on_first_packet = lambda: self._report(draft)
-        written: asyncio.Queue[str | None] = asyncio.Queue(CLAUSES_AHEAD)
+        written: asyncio.Queue[Spoken | None] = asyncio.Queue(CLAUSES_AHEAD)
         async with asyncio.TaskGroup() as group:
             writer = group.create_task(self._write(question, draft, written))
             silent = await self._say(utterance, _taken(written), draft.confirmed)
@@ -197,21 +198,23 @@ class Answering:
         if silent or thoughtless:
             await self._apologise(voice_works=not silent)
 
-    async def _write(self, question: Question, draft: _Draft, written: asyncio.Queue[str | None]) -> EngineError | None:
+    async def _write(
+        self, question: Question, draft: _Draft, written: asyncio.Queue[Spoken | None]
+    ) -> EngineError | None:
         """Put what can be spoken of the answer into ``written``, clause by clause, then ``None``."""
-        spoken = False
+        said = False
         error = None
         answer = _Answer()
         try:
             async with _closing(clauses(self._text(question, draft.latency, answer))) as parts:
                 async for part in parts:
-                    if piece := speakable(part, self.voice.language):
+                    if piece := spoken(part, self.voice.language):
                         draft.latency.reach("clause", self._loop.time())
-                        spoken = True
+                        said = True
                         await written.put(piece)
             await draft.confirmed.wait()
             self._publish(LlmResponse(text=answer.text, finish_reason="stop", engine=answer.engine))
-            if not spoken:
+            if not said:
                 error = EngineError("The language model had nothing to say")
         except EngineError as failure:
             error = failure
@@ -236,25 +239,26 @@ class Answering:
                     yield delta.text
 
     async def _say(
-        self, utterance: Utterance, pieces: AsyncIterator[str], confirmed: asyncio.Event | None = None
+        self, utterance: Utterance, pieces: AsyncIterator[Spoken], confirmed: asyncio.Event | None = None
     ) -> EngineError | None:
         """Speak the pieces as they come, but nothing before it is ``confirmed``.
 
         The voice's time runs only while it has something to speak.
         """
-        voice = self.voice
-        spoken = False
+        voice, captions = self.voice, Captions()
+        said = False
 
         async def timed(limit: asyncio.Timeout) -> AsyncGenerator[str, None]:
-            nonlocal spoken
+            nonlocal said
             while True:
                 limit.reschedule(None)  # what the voice waits for now is not its own fault
                 piece = await anext(pieces, None)
                 limit.reschedule(self._loop.time() + AUDIO_SECONDS)
                 if piece is None:
                     return
-                spoken = True
-                yield piece
+                said = True
+                captions.expect(piece)
+                yield piece.text
 
         begun = confirmed is None or confirmed.is_set()
         if begun:
@@ -269,7 +273,7 @@ class Answering:
                             await confirmed.wait()
                             self._speaking.begin(utterance)
                             begun = True
-                        self._speaking.write(utterance, chunk)
+                        self._speaking.write(utterance, SpeechChunk(chunk.pcm, captions.written(chunk.words)))
                         limit.reschedule(None)
                         await self._speaking.room()
                         limit.reschedule(self._loop.time() + AUDIO_SECONDS)
@@ -279,14 +283,14 @@ class Answering:
             return error
         finally:
             self._speaking.complete(utterance)
-        return EngineError("The voice made no sound") if spoken and not utterance.has_audio else None
+        return EngineError("The voice made no sound") if said and not utterance.has_audio else None
 
     async def _apologise(self, *, voice_works: bool) -> None:
         recording = self.voice.apology
         text = " ".join(word.word for word in recording.words)
         utterance = self._utterance(text, remember=False)
         if voice_works:
-            await self._say(utterance, _each([text]))
+            await self._say(utterance, _each([spoken(text, self.voice.language)]))
         if not utterance.has_audio:
             utterance = self._utterance(text, remember=False)
             self._speaking.begin(utterance)
@@ -310,12 +314,12 @@ class _Answer:
     engine: str = ""
 
 
-async def _each(pieces: Sequence[str]) -> AsyncGenerator[str, None]:
+async def _each(pieces: Sequence[Spoken]) -> AsyncGenerator[Spoken, None]:
     for piece in pieces:
         yield piece
 
 
-async def _taken(queue: asyncio.Queue[str | None]) -> AsyncGenerator[str, None]:
+async def _taken(queue: asyncio.Queue[Spoken | None]) -> AsyncGenerator[Spoken, None]:
     while (piece := await queue.get()) is not None:
         yield piece
 

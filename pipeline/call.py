@@ -33,7 +33,7 @@ from pipeline.hearing import Hearing, Turn
 from pipeline.limits import Limits
 from pipeline.llm import GenerateOptions
 from pipeline.prompt import PromptTemplate
-from pipeline.speakable import speakable
+from pipeline.speakable import spoken
 from pipeline.speaking import Speaking
 from pipeline.turn import TurnMachine
 from pipeline.turn_settings import TurnSettings
@@ -362,7 +362,7 @@ class Call:
     def _greeting(self) -> str:
         language = self._chosen.language
         text = self._template().render(self._agent.greeting_for(language) or "", self._now())
-        return speakable(text, language)
+        return spoken(text, language).written
 
     def _voice(self) -> Voice:
         chosen, speed = self._chosen, self._agent.voice.speed or 1.0

@@ -211,6 +211,8 @@ class ScriptedTts:
         self.silent = False
         self.open_streams = 0
         self.voices: list[tuple[str, str]] = []
+        self.pieces: list[str] = []
+        """What it was given to say."""
 
     async def start(self) -> None: ...
 
@@ -223,6 +225,7 @@ class ScriptedTts:
         self.open_streams += 1
         try:
             async for piece in pieces:
+                self.pieces.append(piece)
                 words = piece.split()
                 await asyncio.sleep(self.pace * len(words))
                 if self.failing and (self.failing == "*" or self.failing in words):

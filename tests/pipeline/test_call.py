@@ -267,3 +267,15 @@ def test_each_turn_explains_its_latency() -> None:
     assert latency.stages["llm"] == pytest.approx(220, abs=20)
     assert latency.stages["send"] <= 20
     assert latency.message_id == stage.log.all("bot.speaking")[0].message_id
+
+
+def test_captions_and_history_keep_what_was_written() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.person.say("what does it cost")
+        await stage.event("bot.finished")
+
+    stage = play("It costs **$12.50**, at 3 p.m. 🎉 Bye.", greeting="")(dialogue)
+    assert [event.word for event in stage.log.all("bot.word")] == ["It", "costs", "$12.50,", "at", "3", "p.m.", "Bye."]
+    assert stage.log.all("bot.finished")[0].text == "It costs $12.50, at 3 p.m. Bye."
+    assert stage.history()[-1] == ("assistant", "It costs $12.50, at 3 p.m. Bye.")
+    assert "twelve dollars and fifty cents" in " ".join(stage.tts.pieces)
