@@ -279,7 +279,7 @@ class TurnMachine:
     def _interrupts(self, bot: BotState) -> bool:
         settings = self.settings
         words = count_words(self._text)
-        if self._tells and words >= max(1, settings.min_words):
+        if self._tells and (words >= max(1, settings.min_words) or not bot.audible):
             return True
         if not self._passed:
             return False

@@ -47,8 +47,8 @@ class Machine:
             observe(verdict)
         probability = self._senses.voice()
         self._echo.hear(frame.pcm, bot.sounding)
-        echo = self._echo.likeness() if probability >= DOUBTFUL else 0.0
-        observe(signals.Voice(probability, frame.level, echo))
+        echo = self._echo.likeness() if probability >= DOUBTFUL or frame.is_speech else 0.0
+        observe(signals.Voice(probability, frame.level, echo, perhaps=frame.is_speech))
         return made
 
     def _apply(self, decision: signals.Decision, now: float, until: float) -> list[Decision]:
@@ -67,7 +67,7 @@ class Machine:
                 started = Decision(now, Kind.SPEECH_STARTED, since=self._since)
                 return [started, Decision(now, Kind.INTERRUPT)] if decision.interrupts else [started]
             case signals.Ask():
-                probability = self._senses.complete(self._began, until)
+                probability = self._senses.complete(self._began, min(until, decision.ceased))
                 self._asked = now + JUDGING, signals.Verdict(decision.question, probability)
                 return []
             case signals.Pause():
