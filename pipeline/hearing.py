@@ -353,14 +353,16 @@ class Hearing:
         """The recogniser goes on hearing all the while."""
         if (turn := self._turn) is None:
             return
-        now = self._wall_clock(self._loop.time())
         if turn.paused:
             turn.paused = False
             self._begin_speech(turn, began, confidence)
-            self._publish(TurnResumed(turn_id=turn.id, timestamp=now))
+            self._publish(TurnResumed(turn_id=turn.id, timestamp=self._wall_clock(self._loop.time())))
+        self._withdraw_guess(turn)
+
+    def _withdraw_guess(self, turn: Turn) -> None:
         if turn.guess is not None:
             turn.rename()
-            self._publish(TurnContinued(turn_id=turn.id, timestamp=now))
+            self._publish(TurnContinued(turn_id=turn.id, timestamp=self._wall_clock(self._loop.time())))
             self._bot.on_eager_withdrawn()
 
     def _end(self, end: End) -> None:
@@ -380,13 +382,14 @@ class Hearing:
         turn.open = turn.failed = False
         turn.texts, turn.typed, turn.partial = [turn.text], [], ""
         turn.final = self._loop.time()
-        if turn.guess not in (None, turn.text):
-            turn.rename()
         if unheard or not turn.text:
             self._end_speech(turn)
+            self._withdraw_guess(turn)
             if unheard:
                 self._bot.on_unheard()
             return
+        if turn.guess not in (None, turn.text):
+            turn.rename()
         self._publish(
             UserMessage(
                 turn_id=turn.id,
