@@ -12,13 +12,16 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import aiohttp
+import numpy as np
 
 from bench.audio import voice
+from media import level, opus, rtp
 from media.audio import FRAME_MS
 from media.call_report import CallReport
 from media.caller import Voice
@@ -30,12 +33,50 @@ INTERVAL = 0.1
 SETTLE = 1.5
 AIORTC_SESSIONS = 8
 CONNECT_PATIENCE = 60.0
+TICK = FRAME_MS / 1000
+LOAD = 0.8
+MOST_SESSIONS = 250
+INTERRUPTERS = 10
+LISTEN_FRAMES, WORD_FRAMES = 100, 25
+AUDIBLE = -40.0
+"""dBFS."""
 RATE = 48_000
 
 
 def show(name: str, **figures: Any) -> None:
     rounded = {key: round(value, 2) if isinstance(value, float) else value for key, value in figures.items()}
     print(json.dumps({"bench": name, **rounded}), flush=True)
+
+
+class Interrupter:
+    """Listens, says a word, listens: notes when each word began."""
+
+    def __init__(self, payloads: list[bytes], silence: bytes, number: int) -> None:
+        self._cycle = [silence] * LISTEN_FRAMES + payloads
+        self._position = number * 11
+        self.onsets: list[float] = []
+
+    def next_payload(self, now: float) -> bytes:
+        position = self._position % len(self._cycle)
+        self._position += 1
+        if position == LISTEN_FRAMES:
+            self.onsets.append(now)
+        return self._cycle[position]
+
+    def on_event(self, frame: dict[str, Any], now: float) -> None:
+        pass
+
+    def on_bot_voice(self, now: float) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Interrupters:
+    payloads: list[bytes]
+    silence: bytes
+
+    def __call__(self, number: int, report: CallReport) -> Voice:
+        return Interrupter(self.payloads, self.silence, number)
 
 
 @dataclass(frozen=True)
@@ -149,19 +190,54 @@ async def stage(kind: str, work: str, make_voice: Any) -> AsyncIterator[Stage]:
             await server.wait()
 
 
-async def run(sizes: list[int], work: str, make_voice: Any, aiortc: float | None) -> list[dict[str, Any]]:
-    """One server, ever more sessions."""
+async def aiortc(make_voice: Monologues) -> float:
+    """CPU time of a session on aiortc's peer connection, ms per second."""
+    async with stage("aiortc", "w1", make_voice) as scene:
+        await scene.grow(AIORTC_SESSIONS)
+        measured = await scene.measure()
+        show("aiortc", **measured)
+        return float(measured["ms_per_s"])
+
+
+async def speaking(work: str, sizes: Sequence[int], make_voice: Monologues, reference: float) -> list[dict[str, Any]]:
+    """One server and ever more sessions; of W1 also as many as take 80 % of the core."""
     found = []
     async with stage("own", work, make_voice) as scene:
         for size in sizes:
             await scene.grow(size)
             measured = await scene.measure()
-            ratio = {"ratio_aiortc": aiortc / measured["ms_per_s"]} if aiortc else {}
-            show(work, **measured, **ratio)
+            show(work, **measured, ratio_aiortc=reference / measured["ms_per_s"])
             found.append(measured)
         offers = (await scene.stats())["offer_ms"]
-        show("offer", work=work, offers=len(offers), p50_ms=statistics.median(offers), p95_ms=percentile(offers, 95))
+        show("offer to answer", work=work, offers=len(offers), p50_ms=median(offers), p95_ms=percentile(offers, 95))
+        if work == "w1":
+            full = min(MOST_SESSIONS, max(scene.sessions, round(LOAD * 1000 / found[-1]["ms_per_s"])))
+            await scene.grow(full)
+            show("pacing", **await scene.measure())
     return found
+
+
+async def interrupting(payloads: list[bytes], silence: bytes) -> None:
+    """From the caller's first packet with a voice until the last packet of the bot that is not silent."""
+    async with stage("own", "barge-in", Interrupters(payloads[:WORD_FRAMES], silence)) as scene:
+        await scene.grow(INTERRUPTERS)
+        await scene.crowd.keep()
+        await asyncio.sleep(SECONDS)
+        heard = await scene.crowd.kept()
+    found = [ms for voice, packets in heard if isinstance(voice, Interrupter) for ms in silenced(voice.onsets, packets)]
+    show("barge-in", count=len(found), p50_ms=median(found), p95_ms=percentile(found, 95), max_ms=max(found))
+
+
+def silenced(onsets: list[float], packets: list[tuple[float, bytes]]) -> list[float]:
+    """How long the bot was still heard after each onset, ms."""
+    decoder = opus.Decoder()
+    loud = []
+    for at, packet in packets:
+        parsed = rtp.parse(packet)
+        if parsed is not None and level.dbfs(decoder.decode(parsed.payload)) > AUDIBLE:
+            loud.append(at)
+    spans = [(onset, [at for at in loud if onset < at < onset + WORD_FRAMES * TICK]) for onset in onsets]
+    return [(after[-1] - onset) * 1e3 for onset, after in spans if after and loud[0] < onset < loud[-1] - 1.0]
 
 
 def percentile(values: list[float], share: int) -> float:
@@ -170,15 +246,12 @@ def percentile(values: list[float], share: int) -> float:
 
 async def main() -> None:
     said = trim(voice(RATE))
-    make_voice, full_band = Monologues(encode(said)), Monologues(encode(said, bitrate=32_000, band=20_000))
-    sizes = [int(text) for text in sys.argv[1:]] or [10, 50, 100]
-    async with stage("aiortc", "w1", full_band) as scene:
-        await scene.grow(AIORTC_SESSIONS)
-        measured = await scene.measure()
-        show("aiortc", **measured)
-        aiortc = measured["ms_per_s"]
-    await run(sizes, "w1", make_voice, aiortc)
-    await run([50], "w2", make_voice, aiortc)
+    payloads = encode(said)
+    reference = await aiortc(Monologues(encode(said, bitrate=32_000, band=20_000)))
+    found = await speaking("w1", (10, 50, 100), Monologues(payloads), reference)
+    show("growth", work="w1", pct=(found[-1]["ms_per_s"] / found[0]["ms_per_s"] - 1) * 100)
+    await speaking("w2", (50,), Monologues(payloads), reference)
+    await interrupting(payloads, encode(np.zeros(RATE // 5, np.int16))[-1])
 
 
 if __name__ == "__main__":

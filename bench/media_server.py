@@ -24,6 +24,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import numpy as np
 from aiohttp import web
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
@@ -127,6 +128,11 @@ class Line:
         pass
 
 
+def tone() -> Pcm:
+    """Ten seconds of 440 Hz at ``OUTPUT_RATE``."""
+    return (8000 * np.sin(2 * np.pi * 440 * np.arange(10 * OUTPUT_RATE) / OUTPUT_RATE)).astype(np.int16)
+
+
 class OwnMedia:
     """The media engine of this project."""
 
@@ -134,7 +140,8 @@ class OwnMedia:
         self.totals = Totals()
         self._engine = MediaEngine(addresses=["127.0.0.1"])
         self._work = work
-        self._speech = voice(OUTPUT_RATE)
+        # Who barges in must find the bot speaking, not between two words: a tone has no pauses.
+        self._speech = tone() if work == "barge-in" else voice(OUTPUT_RATE)
         seconds = self._speech[: len(self._speech) // OUTPUT_RATE * OUTPUT_RATE].reshape(-1, OUTPUT_RATE)
         self._ahead = [encode_ahead(second) for second in seconds] if work != "w2" else []
 

@@ -103,7 +103,7 @@ class Caller:
         self.voice = voice
         self.connected = False
         self.kept: list[tuple[float, bytes]] | None = None
-        """When set to a list: the packets that come, each with its moment, for a measurement that needs the sound."""
+        """When set to a list: the packets that come, each with its moment (loop's clock), for whoever needs the sound."""
         self._ear = Ear(self.report)
         self._loop = asyncio.get_running_loop()
         self._certificate = certificate
@@ -259,7 +259,7 @@ class Caller:
             self._reception = Reception(ssrc, sequence)
         self._reception.add(sequence, timestamp, at - _WALL)
         if self.kept is not None:
-            self.kept.append((at, plain))
+            self.kept.append((at - _WALL, plain))
         if self._ear.hear(plain, at):
             self.voice.on_bot_voice(at - _WALL)
             if self.report.first_audio_seconds is None:

@@ -200,9 +200,13 @@ class CrowdProcess:
         answer: Snapshot = await self._ask("snapshot")
         return answer
 
-    async def ask_voices(self) -> list[Voice]:
-        """The voices as they are now, for a measurement that keeps its notes there."""
-        answer: list[Voice] = await self._ask("voices")
+    async def keep(self) -> None:
+        """Keep from now on what the callers hear."""
+        await self._ask("keep")
+
+    async def kept(self) -> list[tuple[Voice, list[tuple[float, bytes]]]]:
+        """Of each caller the voice as it is now, and the packets that it heard, each with its monotonic moment."""
+        answer: list[tuple[Voice, list[tuple[float, bytes]]]] = await self._ask("kept")
         return answer
 
     async def __aenter__(self) -> CrowdProcess:
@@ -256,8 +260,12 @@ async def _serve(pipe: Connection, target: Target, make_voice: VoiceMaker) -> No
                     pipe.send(crowd.progress)
                 case "snapshot":
                     pipe.send(crowd.snapshot())
-                case "voices":
-                    pipe.send([caller.voice for caller in crowd.callers])
+                case "keep":
+                    for caller in crowd.callers:
+                        caller.kept = []
+                    pipe.send(None)
+                case "kept":
+                    pipe.send([(caller.voice, caller.kept or []) for caller in crowd.callers])
                 case "stop":
                     over.set()
 
