@@ -103,7 +103,7 @@ class Caller:
         self.voice = voice
         self.connected = False
         self.kept: list[tuple[float, bytes]] | None = None
-        """When set to a list: the packets that come, each with its moment (loop's clock), for whoever needs the sound."""
+        """When set to a list: the packets that come, each with its moment (loop's clock), for who needs the sound."""
         self._ear = Ear(self.report)
         self._loop = asyncio.get_running_loop()
         self._certificate = certificate
