@@ -55,6 +55,24 @@ def test_tools_stay_when_their_answer_is_taken_back() -> None:
     assert conversation.messages() == [{"role": "user", "content": "Look."}, message, *results]
 
 
+def test_what_is_only_supposed_changes_nothing() -> None:
+    conversation = Conversation()
+    conversation.add_user("I want")
+    conversation.add_assistant("a", "What?")
+    before = conversation.messages()
+    supposed = conversation.supposing("Nothing.", replaces=False)
+    assert said(supposed) == [("user", "I want"), ("assistant", "What?"), ("user", "Nothing.")]
+    conversation.remove("a")
+    joined = conversation.supposing("I want tea.", replaces=True)
+    assert said(joined) == [("user", "I want tea.")]
+    joined.add_assistant("b", "Here it is.")
+    joined.remove("b")
+    joined.replace_user("changed")
+    supposed.remove("a")
+    assert conversation.messages() == before[:1]
+    assert said(Conversation().supposing("Hi.", replaces=True)) == [("user", "Hi.")]
+
+
 def test_callers_cannot_change_the_history() -> None:
     conversation = Conversation()
     conversation.add_user("Hi.")
