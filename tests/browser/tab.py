@@ -110,11 +110,10 @@ class Tab(ABC):
         )
         return found
 
-    async def prepare(self, *names: str) -> None:
-        """Make the microphone out of ``tests/data/<name>``; once, before the call."""
+    async def prepare(self, *names: str, **made: Pcm) -> None:
+        """Make the microphone out of ``tests/data/<name>`` and of what was made at ``RATE``; once, before the call."""
         voices = {}
-        for name in names:
-            pcm = resampled(VOICES / name)
+        for name, pcm in ({name: resampled(VOICES / name) for name in names} | made).items():
             self._lengths[name] = len(pcm) / RATE
             self._onsets[name] = float(np.argmax(np.abs(pcm) > ONSET)) / RATE
             voices[name] = base64.b64encode(pcm.tobytes()).decode()
