@@ -371,7 +371,7 @@ class Hearing:
             return
         turn.decided = self._loop.time()
         turn.silent_since = self._when(end.ceased)
-        turn.probability, turn.paused = end.probability, False
+        turn.probability = end.probability
         if turn.failed or not self.recognition.flush():
             turn.failed = True
             self._commit(turn)
@@ -379,7 +379,7 @@ class Hearing:
     def _commit(self, turn: Turn) -> None:
         """The turn is over and its text known: tell it, and have it answered."""
         unheard = turn.failed and not turn.typed
-        turn.open = turn.failed = False
+        turn.open = turn.failed = turn.paused = False
         turn.texts, turn.typed, turn.partial = [turn.text], [], ""
         turn.final = self._loop.time()
         if unheard or not turn.text:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from pipeline.engine import EngineError
-from pipeline.turn_settings import TurnSettings
 from tests.pipeline.stage import GREETING, Stage, play
 
 
@@ -96,15 +95,26 @@ def test_going_on_before_the_final_came_is_one_message(greeting: str) -> None:
     ]
 
 
-def test_noise_that_withdrew_an_answer_has_it_answered_again() -> None:
+def test_going_on_after_a_pause_and_before_the_final_came_resumes_the_speech() -> None:
     async def dialogue(stage: Stage) -> None:
+        stage.ears.verdicts.extend([0.0, 1.0])
+        stage.stt.final_seconds = 1.0
         stage.person.say("what is seven")
-        await stage.until(lambda: len(stage.log.all("bot.word")) == 3)
-        stage.person.noise(TurnSettings().wordless_ms + 200)
+        stage.person.pause(1800)
+        stage.person.say("plus five")
         await stage.event("bot.finished")
 
-    stage = play("Seven is a number, and a nice one at that.", "A number.", greeting="")(dialogue)
-    assert stage.history() == [("user", "what is seven"), ("assistant", "A number.")]
+    stage = play("Twelve.", greeting="")(dialogue)
+    assert stage.log.names("user.speaking", "call.started", "session.started")[:7] == [
+        "speech.started",
+        "speech.ended",
+        "turn.pause",
+        "speech.started",
+        "turn.resumed",
+        "user.message",
+        "speech.ended",
+    ]
+    assert stage.history() == [("user", "what is seven plus five"), ("assistant", "Twelve.")]
 
 
 def test_a_noise_halts_the_bot_which_goes_on_at_the_same_place() -> None:
@@ -124,6 +134,53 @@ def test_a_noise_halts_the_bot_which_goes_on_at_the_same_place() -> None:
     assert said == pytest.approx(10 * 250, abs=20)  # not a sample twice, none left out
     assert 300 <= silence <= 500  # until the recogniser said that there are no words
     assert re.fullmatch(r"x+\.+x+", sound)
+
+
+async def halted(stage: Stage) -> None:
+    """The bot was heard for a while, and fell silent because someone may be speaking."""
+    await stage.until(lambda: len(stage.log.all("bot.word")) == 9)
+    stage.person.noise(600)
+    await stage.until(lambda: stage.line.sound[-1:] == [False], 2)
+
+
+def test_who_mutes_the_microphone_while_the_bot_waits_lets_it_go_on() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.person.say("tell me a story")
+        await halted(stage)
+        stage.call.on_message('{"action":"mute"}')
+        await asyncio.sleep(0.05)
+        assert stage.line.sound[-1]
+        await stage.event("bot.finished")
+
+    stage = play(" ".join(["word"] * 20), greeting="")(dialogue)
+    assert stage.log.all("bot.interrupted") == []
+    assert stage.log.all("bot.finished")[0].duration_ms == 5000
+
+
+def test_who_types_while_the_bot_waits_interrupts_it() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.person.say("tell me a story")
+        await halted(stage)
+        stage.person.frames.clear()
+        stage.call.on_message('{"action":"inject_text","text":"stop"}')
+        await stage.event("bot.finished")
+
+    stage = play(" ".join(["word"] * 20), "All right.", greeting="")(dialogue)
+    assert [event.reason for event in stage.log.all("bot.interrupted")] == ["user_spoke"]
+    assert stage.log.all("bot.finished")[0].text == "All right."  # in full voice: it is heard to its end
+    assert stage.history()[-2:] == [("user", "stop"), ("assistant", "All right.")]
+
+
+def test_a_call_that_ends_while_the_bot_waits_tells_what_was_heard() -> None:
+    async def dialogue(stage: Stage) -> None:
+        stage.person.say("tell me a story")
+        await halted(stage)
+        await stage.hang_up()
+
+    stage = play(" ".join(["word"] * 20), greeting="")(dialogue)
+    [interrupted] = stage.log.all("bot.interrupted")
+    assert interrupted.reason == "cancelled"
+    assert stage.history()[-1] == ("assistant", " ".join(["word"] * interrupted.words_spoken))
 
 
 def test_going_on_during_an_apology_withdraws_what_was_said_before_it() -> None:
