@@ -217,7 +217,7 @@ def test_words_interrupt_where_the_voice_is_too_soft() -> None:
         stage.person.say("please stop", level=-55)
         await stage.event("bot.finished")
 
-    stage = play("Yes.")(dialogue)
+    stage = play("Yes.", interruption={"min_words": 2})(dialogue)
     assert stage.log.all("bot.interrupted")[0].reason == "user_spoke"
     assert stage.log.all("user.message")[0].text == "please stop"
 
