@@ -238,11 +238,11 @@ def test_an_agent_that_cannot_be_interrupted() -> None:
     async def dialogue(stage: Stage) -> None:
         await stage.until(lambda: len(stage.log.all("bot.word")) == 1)
         stage.person.say("be quiet")  # ends before the greeting does: it never counted
-        await stage.until(lambda: len(stage.log.all("bot.word")) == 6)
+        await stage.until(lambda: len(stage.log.all("bot.word")) == 12)
         stage.person.say("now it is my turn")  # goes on after it
         await stage.event("bot.finished", 2)
 
-    stage = play("Yes.", interruption=False)(dialogue)
+    stage = play("Yes.", interruption=False, greeting=f"{GREETING} I am all yours, now and later.")(dialogue)
     assert stage.log.all("bot.interrupted") == []
     assert [event.text for event in stage.log.all("user.message")] == ["now it is my turn"]
     finished = stage.log.names("bot.word").index("bot.finished")
