@@ -177,6 +177,7 @@ class Call:
         return BotState(
             busy=transcribing or self._answering.busy or self._speaking.active,
             audible=self._speaking.audible,
+            owed=transcribing,
             left_ms=None if self._answering.busy else self._speaking.left_ms,
             played_ms=0 if transcribing else self._speaking.played_ms,  # else it is that of the reply before
             answering=transcribing or self._answering.answers_turn,
@@ -273,7 +274,7 @@ class Call:
 
     def _watch(self) -> None:
         """Look at the limits."""
-        if self._hearing.speaking:
+        if self._hearing.talking:
             self._limits.user_spoke()
         for event in self._limits.advance(self._loop.time(), busy=self.bot_state().busy):
             if isinstance(event, SessionTimeout):

@@ -25,6 +25,9 @@ EDGES = (200, 400, 650, 950, 1350, 1900, 2700, 3900)
 SMOOTHING = 0.05
 """Weight of one comparison in what is known of the delay."""
 
+KNOWN = 0.4
+"""Smoothed likeness from which a delay is known: any two beginnings of speech are alike for a quarter of a second."""
+
 FLOOR = 1e-7
 """Power below which everything is equally silent."""
 
@@ -56,7 +59,10 @@ class Echo:
         return self._silent <= COMPARED + DELAYS
 
     def likeness(self) -> float:
-        """How alike they are: 0 to 1, at the most likely delay. Costs some 130 us: ask only about voices."""
+        """How alike they are: 0 to 1, at the delay that was found; 0 until one was.
+
+        Costs some 130 us: ask only about voices.
+        """
         if not self.possible:
             return 0.0
         windows = np.lib.stride_tricks.sliding_window_view(self._played, COMPARED, axis=0)  # (delays, bands, frames)
@@ -67,6 +73,8 @@ class Echo:
         alike = alike / np.maximum(norms, 1e-6)
         self._likely += SMOOTHING * (alike - self._likely)
         best = int(np.argmax(self._likely))
+        if self._likely[best] < KNOWN:
+            return 0.0
         return float(max(0.0, alike[max(0, best - 1) : best + 2].max()))
 
 

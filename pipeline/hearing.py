@@ -105,7 +105,7 @@ class Interlocutor(Protocol):
     def bot_state(self) -> BotState: ...
 
     def on_user_active(self) -> None:
-        """The user began to speak, or typed."""
+        """The user says something, or typed."""
 
     def on_interruption(self, *, continued: bool) -> None:
         """The bot must be silent at once; ``continued``: and its answer never was."""
@@ -162,6 +162,11 @@ class Hearing:
     def speaking(self) -> bool:
         """The user has the turn."""
         return self._machine.state in (State.SPEAKING, State.PAUSED)
+
+    @property
+    def talking(self) -> bool:
+        """The same, and not of noise alone."""
+        return self.speaking and self._turn is not None and bool(self._turn.text)
 
     @property
     def transcribing(self) -> bool:
@@ -257,6 +262,7 @@ class Hearing:
         turn.partial = transcript.text
         if turn.text != self._last_text:
             self._last_text = turn.text
+            self._bot.on_user_active()
             self._publish(
                 UserSpeaking(
                     turn_id=turn.id, message_id=turn.message_id, text=turn.text, confidence=transcript.confidence
@@ -309,7 +315,6 @@ class Hearing:
             # Its text is still to come: nobody knows yet that it seemed over, and there is nothing to interrupt.
             self._bot.on_yield(ResumePlayback())
             self._resume(start.began, start.confidence)
-            self._bot.on_user_active()
             return
         if turn is None or not start.continued:
             turn = self._turn = Turn(start.turn_id)
@@ -322,7 +327,6 @@ class Hearing:
             self._publish(TurnContinued(turn_id=turn.id, timestamp=self._wall_clock(self._loop.time())))
         if start.interrupts:
             self._bot.on_interruption(continued=start.continued)
-        self._bot.on_user_active()
 
     def _unfinished(self, pause: Unfinished) -> None:
         if (turn := self._turn) is None or turn.paused:
@@ -390,6 +394,7 @@ class Hearing:
             return
         if turn.guess not in (None, turn.text):
             turn.rename()
+        self._bot.on_user_active()
         self._publish(
             UserMessage(
                 turn_id=turn.id,

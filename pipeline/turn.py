@@ -17,7 +17,9 @@ from collections.abc import Iterator
 
 from config.turns import TurnMode
 from media.audio import FRAME_MS
-from pipeline.phrases import completeness, count_words, is_acknowledgement, is_command, is_echo
+from pipeline.endpointing import probability_complete, silence_needed
+from pipeline.loudness import Loudness
+from pipeline.phrases import count_words, is_acknowledgement, is_command, is_echo
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
     Ask,
@@ -52,20 +54,41 @@ GAP_MS = 80
 SHORTEST_VOICE_MS = 60
 """Voice of less is a click: it prolongs nothing."""
 
-ECHO = 0.65
-"""Likeness to what the bot says from which a frame is its echo."""
-
 EARLY = 1.5
 """So many times as much voice interrupts while echo is not cancelled yet."""
 
-WORD_MS = 220
-"""So much longer than what halts the bot is a word that interrupts it alone."""
+EARLY_WORDS_MS = 400
+"""What a recogniser makes of less voice, while it still goes on, is anybody's guess."""
+
+LONE_WORD_MS = 500
+"""Voice of one word that interrupts alone."""
+
+SETTLED_WORD_MS, WORD_MS = 150, 220
+"""Voice that a word takes at least, in a hurry and usually: more words than that were not said."""
 
 DEAF_MS = 450
-"""The same where no words can come: no acknowledgement is that long."""
+"""So much longer is voice that interrupts where no words can come: no acknowledgement is that long."""
+
+SHORTEST_COMMAND_MS = 100
+"""Loud and sure voice that a word such as "stop" must have."""
+
+NOISY = 10.0
+"""After noise that was long taken for voice only words halt the bot for so long, s."""
+
+AS_LOUD = 6.0
+"""Who is not softer than the user was before by this much, dB, is the user, whatever is said."""
 
 LAST_WORDS_MS = 700
 """A bot that has less left to say says it: who speaks now does not interrupt but answers."""
+
+LAG_MS = 80
+"""The neural detector is so late; what the cheap one heard before counts as soon as it agrees."""
+
+SOFT_MS = 700
+"""Voice that is much softer than the user's for so long is somebody else's."""
+
+TOLD_MS = 400
+"""A pause in mid-sentence is told from then on: shorter ones belong to speaking."""
 
 OUTLASTING_MS = 300
 """Voice that lasts so much longer than the bot's is not its echo."""
@@ -78,9 +101,6 @@ PROVEN_MS = 140
 
 DISTRUST = 2.0
 """When it did not, the cheap one is not believed for so long, s: there is noise."""
-
-SMOOTHING = 0.02
-"""Weight of one frame in the loudness of the user."""
 
 
 class State(enum.Enum):
@@ -104,6 +124,7 @@ class TurnMachine:
         self.state = State.QUIET
         self.deaf = False
         """No words will come: the recogniser is broken."""
+        self._now = 0.0
         self._last_id = 0
         self._began = 0.0
         self._ceased = 0.0
@@ -114,19 +135,23 @@ class TurnMachine:
         self._gap = 0  # ms since the last voice
         self._sure: deque[bool] = deque(maxlen=max(1, round(self.settings.interrupt_ms * 1.5) // FRAME_MS))
         self._level = 0.0
-        self._user_level: float | None = None
+        self._soft = 0  # ms that were much softer than the user
+        self._loudness = Loudness()
         self._perhaps = 0  # ms of what may be voice, loud enough
         self._ducked = 0.0  # when, s
-        self._distrusted = 0.0  # until then
+        self._distrusted = self._noisy = 0.0  # until then
         self._bot_heard = 0  # ms in the whole call
         # since someone was noticed
         self._voiced = 0  # ms
         self._over_bot = False  # that was while the bot spoke
         self._alone = 0  # ms of voice since it does not
-        self._passed = False  # loud and long enough to interrupt
+        self._sure_ms = 0  # of them loud and sure
+        self._loudest = -math.inf
+        self._passed = False  # enough of that, and close enough together, to halt the bot
         self._yielding: type[Duck] | type[PausePlayback] | None = None  # what the bot was last told to do
         # words
         self._text = ""
+        self._text_voice = 0  # ms of voice that they were made of
         self._settled = False
         self._echoes = False  # they are the bot's
         self._tells = False  # they are more than acknowledgement and echo
@@ -140,6 +165,7 @@ class TurnMachine:
 
     def observe(self, time: float, observation: Observation, bot: BotState) -> list[Decision]:
         """``time`` is the media time in s: for a ``Voice`` that of its first sample."""
+        self._now = time
         match observation:
             case Voice():
                 return list(self._hear(time, observation, bot))
@@ -188,10 +214,12 @@ class TurnMachine:
         settings = self.settings
         going_on = self._run > 0 and self._gap == 0
         heard = voice.probability >= settings.threshold - HYSTERESIS * going_on
-        heard = heard and voice.echo < ECHO
+        echoes = self._loudness.is_echo(voice.level, voice.echo)
+        heard = heard and not echoes
         if heard:
             if not self._run:
                 self._run_began, self._run_weight = time, 0.0
+                self._sure.extend([True] * (min(self._perhaps, LAG_MS) // FRAME_MS))
             self._run += FRAME_MS
             self._run_weight += voice.probability
             self._gap = 0
@@ -201,23 +229,23 @@ class TurnMachine:
             if self._gap > GAP_MS:
                 self._run = 0
         self._level = voice.level
-        loud = voice.perhaps and voice.level >= self._least_level() and voice.echo < ECHO
-        self._perhaps = self._perhaps + FRAME_MS if loud else 0
-        self._sure.append(heard and voice.probability >= settings.confidence and voice.level >= self._least_level())
+        self._soft = 0 if voice.level >= self._loudness.soft else self._soft + FRAME_MS
+        if self.state in (State.QUIET, State.NOTICED) and not echoes:
+            self._loudness.hear_room(voice.level)
+        loud = voice.level >= self._loudness.least(settings)
+        self._perhaps = self._perhaps + FRAME_MS if loud and voice.perhaps and not echoes else 0
+        sure = heard and loud and voice.probability >= settings.confidence
+        self._sure.append(sure)
+        self._sure_ms += FRAME_MS * sure
+        self._loudest = max(self._loudest, voice.level) if heard else self._loudest
         self._bot_heard += FRAME_MS * bot.audible
         return heard and self._run >= min(SHORTEST_VOICE_MS, settings.onset_ms)
-
-    def _least_level(self) -> float:
-        """Softer voice does not interrupt: it is somebody else's, or not meant."""
-        settings = self.settings
-        usual = settings.min_level if self._user_level is None else self._user_level - settings.below_user
-        return max(settings.min_level, usual)
 
     def _quiet(self, time: float, bot: BotState) -> Iterator[Decision]:
         may_interrupt = self._may_interrupt(bot)
         if self._yielding is None:
             perhaps = self._perhaps >= PERHAPS_MS and time >= self._distrusted
-            if bot.audible and may_interrupt and (self._sure[-1] or perhaps):
+            if bot.audible and may_interrupt and (self._sure[-1] or perhaps) and time >= self._noisy:
                 self._yielding, self._ducked = Duck, time
                 yield Duck()
         elif not self._run and (time - self._ducked) * 1000 >= PROVEN_MS:
@@ -227,7 +255,7 @@ class TurnMachine:
             return
         self.state = State.NOTICED
         self._began, self._ceased = self._run_began, time + FRAME
-        self._voiced = self._run
+        self._voiced, self._sure_ms, self._loudest = self._run, sum(self._sure) * FRAME_MS, self._level
         self._over_bot, self._alone = bot.audible, 0
         yield Listen()
         if bot.busy and not bot.audible and may_interrupt:  # it does not begin to speak now
@@ -252,8 +280,20 @@ class TurnMachine:
         if silence == max(1, settings.pause_ms // FRAME_MS) * FRAME_MS:
             yield Pause()
         heard_all = self._settled and not self._tells and not self._run and silence >= settings.pause_ms
-        if heard_all or silence >= settings.words_ms or self._too_long(time):
+        if self._too_long(time) or self._is_noise():
             yield from self._dismiss()
+        elif heard_all or silence >= (DEAF_MS if self.deaf else settings.words_ms):
+            if self._ends(bot) and self._text and not self._echoes:
+                yield from self._stop_yielding()  # perhaps it is the answer: the last words are said first
+            else:
+                yield from self._dismiss()
+
+    def _is_noise(self) -> bool:
+        """So much loud voice without a word: it has halted the bot for nothing, and shall not again for a while."""
+        if self.deaf or self._text or self._yielding is not PausePlayback or self._voiced < self.settings.wordless_ms:
+            return False
+        self._noisy = self._now + NOISY
+        return True
 
     def _is_someone(self, silence: int) -> bool:
         """What began while the bot spoke may be its echo; nobody waits for it to become a turn."""
@@ -266,50 +306,63 @@ class TurnMachine:
         needed = settings.interrupt_ms
         if bot.audible and self._bot_heard < settings.guard_ms:
             needed = min(round(needed * EARLY), (self._sure.maxlen or 1) * FRAME_MS)
-        self._passed = self._passed or sum(self._sure) * FRAME_MS >= needed
+        enough = sum(self._sure) * FRAME_MS >= needed and self._now >= self._noisy
+        self._passed = self._passed or enough
         if self._interrupts(bot):
             yield from self._start(bot)
         elif self._passed and self._yielding is not PausePlayback:
             self._yielding = PausePlayback
             yield PausePlayback()
-        elif self._yielding is None and bot.audible and self._sure[-1]:
+        elif self._yielding is None and bot.audible and self._sure[-1] and self._now >= self._noisy:
             self._yielding = Duck
             yield Duck()
 
     def _interrupts(self, bot: BotState) -> bool:
         settings = self.settings
-        words = count_words(self._text)
-        if self._tells and (words >= max(1, settings.min_words) or not bot.audible):
+        if bot.owed and self._passed:  # the same turn goes on: nobody heard that it seemed over
             return True
-        if not self._passed:
+        if self._tells:
+            words = count_words(self._text)
+            near = settings.soft_words or self._sure_ms >= SHORTEST_COMMAND_MS
+            least = SETTLED_WORD_MS * words if self._settled else max(EARLY_WORDS_MS, WORD_MS * words)
+            said = self._text_voice >= least or settings.soft_words
+            if near and said and (words >= max(1, settings.min_words) or not bot.audible):
+                return True
+            command = settings.commands and self._sure_ms >= SHORTEST_COMMAND_MS
+            if command and is_command(self._text, self.language):
+                return True
+            # One short word that nobody expects is more often a "mm-hm" that the recogniser took for something else.
+            return self._passed and self._text_voice >= LONE_WORD_MS
+        if not self._passed or self._text:
             return False
-        # One short word that nobody expects is more often a "mm-hm" that the recogniser took for something else.
-        long_enough = self._voiced >= settings.interrupt_ms + WORD_MS
-        if self._tells and (long_enough or is_command(self._text, self.language)):
-            return True
-        if not settings.filter_acknowledgements or not bot.audible:
-            return not self._echoes
-        # The bot is silent meanwhile: nothing is lost by waiting for words.
-        wordless = settings.interrupt_ms + DEAF_MS if self.deaf else settings.wordless_ms
-        return not words and self._voiced >= wordless
+        # The bot is silent meanwhile: nothing is lost by waiting for words, if any can come.
+        return not settings.filter_acknowledgements or (
+            self.deaf and self._voiced >= settings.interrupt_ms + DEAF_MS * bot.audible
+        )
 
     def _may_interrupt(self, bot: BotState) -> bool:
-        """A bot that cannot be interrupted can still be stopped before it was heard: nothing is cut off then."""
-        return (self.settings.interruptible and not self._ends(bot)) or not bot.audible
+        """A bot that cannot be interrupted can still be stopped before it was heard: nothing is cut off then.
+
+        One that has only its last words to say says them, unless the user came before.
+        """
+        last_words = self._yielding is None and self._ends(bot)
+        return (self.settings.interruptible and not last_words) or not bot.audible
 
     def _ends(self, bot: BotState) -> bool:
-        if self._yielding is not None or not bot.audible or bot.left_ms is None or bot.left_ms >= LAST_WORDS_MS:
+        if not bot.audible or bot.left_ms is None or bot.left_ms >= LAST_WORDS_MS:
             return False
         return not bot.answering or bot.played_ms >= self.settings.continuation_ms
 
     def _speaking(self, time: float, heard: bool) -> Iterator[Decision]:
-        if heard:
+        if heard and not self._soft:
+            self._loudness.hear_user(self._level)
+        if heard and self._soft < SOFT_MS:
             self._ceased = time + FRAME
-            usual = self._level if self._user_level is None else self._user_level
-            self._user_level = usual + SMOOTHING * (self._level - usual)
+        elif heard and self._soft == SOFT_MS:
+            self._ceased = time + FRAME - SOFT_MS / 1000  # since then it was somebody behind the user
         if self._too_long(time):
             yield self._end(1.0)
-        elif not heard and self._silence(time) >= self.settings.pause_ms:
+        elif self._silence(time) >= self.settings.pause_ms and (not heard or self._soft):
             self.state = State.PAUSED
             self._verdict, self._settled, self._told, self._eager = None, False, False, False
             yield Pause()
@@ -317,7 +370,7 @@ class TurnMachine:
 
     def _paused(self, time: float, heard: bool, bot: BotState) -> Iterator[Decision]:
         settings = self.settings
-        if heard and self._run >= settings.resume_ms and self._level >= settings.resume_level:
+        if heard and self._run >= settings.resume_ms and self._level >= settings.resume_level and not self._soft:
             self.state = State.SPEAKING
             self._ceased = time + FRAME
             yield Resume(self._run_began, self._confidence())
@@ -326,12 +379,12 @@ class TurnMachine:
         silence = self._silence(time)
         if self._too_long(time) or silence >= settings.max_silence_ms:
             yield self._end(1.0 if probability is None else probability)
-        elif self._run:
+        elif self._run and self._soft < SOFT_MS:
             return  # perhaps the user goes on
-        elif silence >= self._needed(probability):
+        elif silence >= silence_needed(probability, settings):
             yield self._end(1.0 if probability is None else probability)
         elif probability is not None:
-            yield from self._guess(probability, bot)
+            yield from self._guess(probability, silence, bot)
             # Not before it answered, else one that takes longer would never be listened to.
             if settings.recheck_ms and self._answered and (time - self._asked) * 1000 >= settings.recheck_ms:
                 yield from self._ask(time)
@@ -345,35 +398,13 @@ class TurnMachine:
             yield Ask(self._question, self._ceased)
 
     def _probability(self) -> float | None:
-        """That the turn is complete: what the turn model and the words say, taken as independent."""
         if self.settings.mode is not TurnMode.SMART_TURN:
             return None
-        words = completeness(self._text, self.language)
-        if self._verdict is None:
-            return words
-        # The model is surer than it should be: half of its log odds are believed.
-        believed = math.sqrt(self._verdict) / (math.sqrt(self._verdict) + math.sqrt(1 - self._verdict))
-        if words is None:
-            return believed
-        return believed * words / (believed * words + (1 - believed) * (1 - words))
+        return probability_complete(self._verdict, self._text, self.language)
 
-    def _needed(self, probability: float | None) -> float:
-        """The silence in ms that ends the turn."""
-        settings = self.settings
-        border = settings.complete_from
-        if probability is None:
-            needed = settings.undecided_ms
-        elif probability >= border:
-            share = (probability - border) / (1 - border) if border < 1 else 1
-            needed = round(settings.undecided_ms + share * (settings.complete_ms - settings.undecided_ms))
-        else:
-            share = 1 - probability / border
-            needed = round(settings.undecided_ms + share * (settings.unfinished_ms - settings.undecided_ms))
-        return min(needed, settings.max_silence_ms)
-
-    def _guess(self, probability: float, bot: BotState) -> Iterator[Decision]:
+    def _guess(self, probability: float, silence: int, bot: BotState) -> Iterator[Decision]:
         if probability < self.settings.complete_from:
-            if not self._told:
+            if not self._told and silence >= TOLD_MS:
                 self._told = True
                 yield Unfinished(self._last_id, probability, self._ceased)
         elif probability >= self.settings.eager_from and self._settled and self._text and not bot.busy:
@@ -397,9 +428,12 @@ class TurnMachine:
     def _read(self, words: Words, bot: BotState) -> Iterator[Decision]:
         if self.state is State.QUIET:
             return
-        self._text, self._settled = words.text, words.settled
+        self._text, self._settled, self._text_voice = words.text, words.settled, self._voiced
         acknowledges = self.settings.filter_acknowledgements and is_acknowledgement(words.text, self.language)
-        self._echoes = (bot.audible or self._over_bot) and is_echo(words.text, words.saying)
+        user = self._loudness.user
+        usual = math.inf if user is None else user - AS_LOUD
+        soft = (bot.audible or self._over_bot) and self._loudest < usual
+        self._echoes = soft and is_echo(words.text, words.saying)
         self._tells = bool(words.text) and not acknowledges and not self._echoes
         if self.state is State.NOTICED and bot.busy and self._may_interrupt(bot):
             yield from self._barge_in(bot)

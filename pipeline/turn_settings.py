@@ -33,13 +33,13 @@ class TurnSettings:
     """Voice that begins a turn."""
 
     # end of turn
-    pause_ms: int = 200
+    pause_ms: int = 120
     """Silence that asks whether the turn is over."""
-    complete_ms: int = 420
+    complete_ms: int = 540
     """Silence that ends a turn that is surely complete."""
-    undecided_ms: int = 700
+    undecided_ms: int = 900
     """Silence that ends a turn of which nothing is known, or which is as probably complete as ``complete_from``."""
-    unfinished_ms: int = 1500
+    unfinished_ms: int = 1700
     """Silence that ends a turn that surely is not complete."""
     max_silence_ms: int = 3000
     """Silence that ends any turn."""
@@ -58,21 +58,27 @@ class TurnSettings:
 
     # interruption
     interruptible: bool = True
-    interrupt_ms: int = 280
+    interrupt_ms: int = 200
     """Loud and sure voice, within one and a half times as long, that halts the bot."""
     confidence: float = 0.7
     """Probability from which such voice is sure."""
-    min_level: float = -45.0
+    min_level: float = -55.0
     """How loud it must be."""
-    below_user: float = 15.0
+    above_room: float = 10.0
+    """It must be louder by this much, dB, than the room was lately; what is not belongs to the room."""
+    below_user: float = 18.0
     """It may be softer by this much, dB, than the user was in earlier turns; else it is somebody else."""
     min_words: int = 2
-    """Recognised words that interrupt the bot, however soft."""
+    """Recognised words that interrupt the bot."""
+    soft_words: bool = False
+    """However soft they are."""
+    commands: bool = True
+    """One word such as "stop" does, even before its voice has halted the bot."""
     filter_acknowledgements: bool = True
     """Wait for the words of a voice that halted the bot, and go on if they say so."""
     wordless_ms: int = 3000
-    """So much voice interrupts without words: the recogniser must be broken."""
-    words_ms: int = 600
+    """So much loud voice without words is none: the bot goes on."""
+    words_ms: int = 1000
     """Silence after which words are not waited for any longer."""
     guard_ms: int = 2000
     """While less than this was heard of the bot in the call, echo is not yet cancelled: half as much voice again."""
@@ -91,10 +97,15 @@ class TurnSettings:
 PRESETS = {
     Preset.BALANCED: TurnSettings(),
     Preset.FAST: TurnSettings(
-        pause_ms=160, complete_ms=320, undecided_ms=500, unfinished_ms=1000, max_silence_ms=2000, interrupt_ms=200
+        complete_ms=320, undecided_ms=600, unfinished_ms=1300, max_silence_ms=2000, interrupt_ms=160
     ),
     Preset.PATIENT: TurnSettings(
-        complete_ms=700, undecided_ms=1200, unfinished_ms=2500, max_silence_ms=5000, interrupt_ms=400, eager_from=0.8
+        complete_ms=900,
+        undecided_ms=1450,
+        unfinished_ms=2400,
+        max_silence_ms=5000,
+        interrupt_ms=300,
+        eager_from=0.8,
     ),
 }
 
@@ -116,7 +127,10 @@ def _with_interruption(settings: TurnSettings, wanted: InterruptionConfig | None
         confidence=wanted.confidence,
         min_level=_level(wanted.min_volume),
         below_user=math.inf,
+        above_room=-math.inf,
+        soft_words=True,
         min_words=wanted.min_words,
+        commands=False,
         filter_acknowledgements=wanted.backchannel_filter,
     )
 

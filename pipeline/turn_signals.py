@@ -57,6 +57,8 @@ class BotState:
     """It has been heard already."""
     played_ms: int = 0
     """How much of the present reply was heard."""
+    owed: bool = False
+    """It waits for the text of a turn that is over."""
     left_ms: int | None = None
     """How much of it is left; ``None``: nobody knows yet."""
     answering: bool = False

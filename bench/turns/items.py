@@ -193,6 +193,7 @@ def _event(recipe: Recipe, rng: Generator) -> tuple[Sound, str, bool, str]:
     if kind in ("echo", "television"):
         return silence(rng.uniform(2, 4)), "nobody", False, ""
     people = [each for each in _people(recipe) if SHORT_CALL <= each[1].seconds <= LONG_CALL]
+    people = [each for each in people if len(each[0].text.split()) > 1]  # "okay" alone is no interruption
     if people and kind == "interruption" and recipe.number % 2:
         recording, said = _pick(people, rng)
         return said.sound * np.float32(gain), recording.speaker, recording.human, recording.text

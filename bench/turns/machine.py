@@ -5,21 +5,21 @@ from __future__ import annotations
 from bench.turns.items import Item
 from bench.turns.senses import FRAME, JUDGING, Recogniser, Senses
 from bench.turns.subject import Decision, Kind, Playout
+from config.turns import Preset
 from media.audio import AudioFrame
 from pipeline import turn_signals as signals
 from pipeline.ear import DOUBTFUL
 from pipeline.echo import Echo
 from pipeline.recognition import NOTICING_MS, PRE_ROLL_MS
 from pipeline.turn import TurnMachine
-from pipeline.turn_settings import TurnSettings
+from pipeline.turn_settings import PRESETS, TurnSettings
 
 
 class Machine:
     """With the preset that agents get who set nothing."""
 
-    name = "machine"
-
-    def __init__(self, settings: TurnSettings | None = None) -> None:
+    def __init__(self, settings: TurnSettings | None = None, name: str = "machine") -> None:
+        self.name = name
         self._settings = settings or TurnSettings()
 
     def start(self, item: Item, senses: Senses) -> None:
@@ -78,6 +78,14 @@ class Machine:
                 return [Decision(now, Kind.END)]
             case _:
                 return [Decision(now, KINDS[type(decision)])] if type(decision) in KINDS else []
+
+
+def fast() -> Machine:
+    return Machine(PRESETS[Preset.FAST], "machine-fast")
+
+
+def patient() -> Machine:
+    return Machine(PRESETS[Preset.PATIENT], "machine-patient")
 
 
 KINDS = {

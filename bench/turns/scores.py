@@ -12,7 +12,7 @@ import numpy as np
 from bench.turns.items import EVENTS, Item
 from bench.turns.subject import Decision, Kind
 
-TRAILING = 0.1
+TRAILING = 0.25
 """Seconds before the last sample from which the end of a turn is no cut-off: a speaker's last breath."""
 
 ONSET = 0.02

@@ -67,6 +67,8 @@ class Subject(Protocol):
 
 SUBJECTS = {
     "machine": "bench.turns.machine:Machine",
+    "machine-fast": "bench.turns.machine:fast",
+    "machine-patient": "bench.turns.machine:patient",
     "silence-500": "bench.turns.baselines:silence_500",
     "silence-800": "bench.turns.baselines:silence_800",
     "silence-1200": "bench.turns.baselines:silence_1200",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from config.turns import TurnMode
+from media.audio import FRAME_MS
 from pipeline.turn import FRAME, TurnMachine
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import Ask, BotState, Decision, NativeEnd, Observation, Verdict, Voice, Words
@@ -15,6 +16,9 @@ GREETING = BotState(busy=True, audible=True, played_ms=500)
 THINKING = BotState(busy=True, answering=True)
 ANSWER = BotState(busy=True, audible=True, played_ms=500, answering=True)
 LONG_ANSWER = BotState(busy=True, audible=True, played_ms=2500, answering=True)
+
+USER = -20.0
+"""How loud the user usually is, dBFS."""
 
 D = TypeVar("D", bound=Decision)
 
@@ -32,9 +36,9 @@ class Replay:
         return round(self._frames * FRAME, 2)
 
     def hear(
-        self, *, ms: int, voice: float, bot: BotState = SILENT_BOT, level: float = -20.0, echo: float = 0.0
+        self, *, ms: int, voice: float, bot: BotState = SILENT_BOT, level: float = USER, echo: float = 0.0
     ) -> Replay:
-        for _ in range(ms // 20):
+        for _ in range(ms // FRAME_MS):
             self.hear_frame(Voice(voice, level, echo), bot)
         return self
 
@@ -45,7 +49,11 @@ class Replay:
     def silence(self, ms: int, bot: BotState = SILENT_BOT) -> Replay:
         return self.hear(ms=ms, voice=0.0, bot=bot, level=-70.0)
 
-    def speak(self, ms: int, bot: BotState = SILENT_BOT, level: float = -20.0) -> Replay:
+    def give_back(self) -> Replay:
+        """Silence that ends a turn of which nobody knows whether it is complete."""
+        return self.silence(math.ceil(self.machine.settings.undecided_ms / FRAME_MS) * FRAME_MS)
+
+    def speak(self, ms: int, bot: BotState = SILENT_BOT, level: float = USER) -> Replay:
         return self.hear(ms=ms, voice=0.9, bot=bot, level=level)
 
     def read(self, text: str, bot: BotState = SILENT_BOT, *, settled: bool = False, saying: str = "") -> Replay:
@@ -78,8 +86,3 @@ class Replay:
 
     def _note(self, decisions: Iterable[Decision], at: float) -> None:
         self.decided += [(round(at, 2), decision) for decision in decisions]
-
-
-def silence_only(**changes: Any) -> Replay:
-    """A machine that asks nobody."""
-    return Replay(mode=TurnMode.SILENCE, **changes)

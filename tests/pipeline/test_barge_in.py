@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.phrases import ACKNOWLEDGEMENTS
-from pipeline.turn import FRAME
+from pipeline.turn import (
+    DEAF_MS,
+    EARLY,
+    EARLY_WORDS_MS,
+    FRAME,
+    LONE_WORD_MS,
+    NOISY,
+    OUTLASTING_MS,
+    PROVEN_MS,
+    SHORTEST_COMMAND_MS,
+    WORD_MS,
+)
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
     BotState,
@@ -23,15 +34,19 @@ from pipeline.turn_signals import (
     Start,
     Voice,
 )
-from tests.pipeline.replay import ANSWER, GREETING, LONG_ANSWER, THINKING, Replay
+from tests.pipeline.replay import ANSWER, GREETING, LONG_ANSWER, THINKING, USER, Replay
 
 NEVER = {Start, PausePlayback}
 USUAL = TurnSettings()
+SOFT = USER - USUAL.below_user - 1
+"""Softer than the user speaks over the bot."""
+ECHOED = -35.0
+"""As loud as an echo may be."""
 
 
 def later(language: str = "en") -> Replay:
     """A call in which the user has spoken and the bot was heard for long enough to be free of echo."""
-    replay = Replay(language=language).speak(1000).silence(800).silence(2000, LONG_ANSWER)
+    replay = Replay(language=language).speak(1000).give_back().silence(USUAL.guard_ms, LONG_ANSWER)
     assert replay.kinds()[-1] is End
     replay.decided.clear()
     return replay
@@ -45,26 +60,70 @@ def seconds(ms: float) -> Any:
 def test_the_stages() -> None:
     replay = later()
     began = replay.now
-    replay.speak(USUAL.wordless_ms, LONG_ANSWER)
+    replay.speak(500, LONG_ANSWER).read("Well, I", LONG_ANSWER)
     assert replay.kinds() == [Duck, Listen, PausePlayback, Start]
     assert replay.at(Duck) - began <= 0.06
     assert replay.at(Listen) - began == seconds(USUAL.onset_ms)
     assert replay.at(PausePlayback) - began == seconds(USUAL.interrupt_ms)
-    assert replay.at(Start) - began == seconds(USUAL.wordless_ms)
+    assert replay.at(Start) - began == seconds(500)
     assert replay.all(Start)[0].began == pytest.approx(began)
 
 
 def test_words_shorten_the_way() -> None:
-    soft = later().speak(240, LONG_ANSWER, level=-60).read("please stop", LONG_ANSWER)
-    assert soft.kinds() == [Listen, Start]
-    loud = later().speak(300, LONG_ANSWER).read("stop", LONG_ANSWER)
-    assert loud.kinds() == [Duck, Listen, PausePlayback, Start]
-    other = later().speak(300, LONG_ANSWER).read("table", LONG_ANSWER)  # of a cough?
-    assert other.kinds() == [Duck, Listen, PausePlayback]
-    assert other.speak(300, LONG_ANSWER).kinds()[-1] is Start
-    before = later().speak(200, LONG_ANSWER).read("stop", LONG_ANSWER)  # one word, and too little voice
-    assert before.kinds() == [Duck, Listen]
-    assert before.speak(100, LONG_ANSWER).kinds()[-1] is Start
+    assert later().speak(700, LONG_ANSWER).read("please stop", LONG_ANSWER).kinds()[-1] is Start
+    soon = SHORTEST_COMMAND_MS + 20
+    assert soon < USUAL.interrupt_ms
+    assert later().speak(soon, LONG_ANSWER).read("stop", LONG_ANSWER).kinds() == [Duck, Listen, Start]
+    other = later().speak(soon, LONG_ANSWER).read("table", LONG_ANSWER)  # of a cough?
+    assert other.kinds() == [Duck, Listen]
+    whispered = later().speak(700, LONG_ANSWER, level=SOFT)
+    for text in ("stop", "stop talking now"):
+        assert whispered.read(text, LONG_ANSWER, settled=True).kinds() == [Listen]
+
+
+def test_a_lone_word_that_nobody_expects_interrupts_when_it_was_long_enough() -> None:
+    assert Start not in later().speak(LONE_WORD_MS - 20, LONG_ANSWER).read("table", LONG_ANSWER).kinds()
+    assert Start in later().speak(LONE_WORD_MS, LONG_ANSWER).read("table", LONG_ANSWER).kinds()
+    assert Start not in later().speak(LONE_WORD_MS, LONG_ANSWER).read("yeah", LONG_ANSWER).kinds()
+
+
+@pytest.mark.parametrize("text", ["I think", "I think we should", "I think we should leave now"])
+def test_more_words_than_the_voice_can_have_had_are_a_guess(text: str) -> None:
+    spoken = max(EARLY_WORDS_MS, WORD_MS * len(text.split()))
+    needed = min(LONE_WORD_MS, -(-spoken // 20) * 20)
+    early = later().speak(needed - 20, LONG_ANSWER).read(text, LONG_ANSWER)
+    assert Start not in early.kinds()
+    assert early.speak(40, LONG_ANSWER).read(text, LONG_ANSWER).kinds()[-1] is Start
+    assert Start in later().speak(needed, LONG_ANSWER).read(text, LONG_ANSWER).kinds()
+
+
+def test_voice_alone_interrupts_only_where_no_words_can_come() -> None:
+    assert Start not in later().speak(USUAL.wordless_ms - 20, LONG_ANSWER).kinds()
+    deaf = later()
+    deaf.machine.deaf = True
+    began = deaf.now
+    assert deaf.speak(1000, LONG_ANSWER).kinds() == [Duck, Listen, PausePlayback, Start]
+    assert deaf.at(Start) - began == seconds(USUAL.interrupt_ms + DEAF_MS)
+    cough = later()
+    cough.machine.deaf = True
+    cough.speak(USUAL.interrupt_ms + DEAF_MS - 40, LONG_ANSWER)
+    ceased = cough.now
+    assert cough.silence(1000, LONG_ANSWER).kinds()[-2:] == [ResumePlayback, Dismiss]
+    assert cough.at(ResumePlayback) - ceased == seconds(DEAF_MS)  # nobody waits for its words
+
+
+def test_long_noise_halts_the_bot_once() -> None:
+    """A drill that passes for a voice. The bot goes on, and who says something is still heard."""
+    replay = later()
+    began = replay.now
+    replay.speak(USUAL.wordless_ms + 5000, LONG_ANSWER).silence(USUAL.words_ms, LONG_ANSWER)
+    assert Start not in replay.kinds()
+    assert replay.kinds().count(PausePlayback) == replay.kinds().count(ResumePlayback) == 1
+    assert replay.at(ResumePlayback) - began == seconds(USUAL.wordless_ms)
+    assert replay.speak(700, LONG_ANSWER).read("please stop", LONG_ANSWER).kinds()[-1] is Start
+    patient = later().speak(USUAL.wordless_ms, LONG_ANSWER).silence(round(NOISY * 1000), LONG_ANSWER)
+    patient.decided.clear()
+    assert PausePlayback in patient.speak(USUAL.interrupt_ms, LONG_ANSWER).kinds()
 
 
 def test_words_that_come_after_the_voice_still_interrupt() -> None:
@@ -88,9 +147,9 @@ def test_a_false_alarm(ms: int) -> None:
 def test_a_recogniser_that_says_nothing_is_not_waited_for() -> None:
     replay = later().speak(400, LONG_ANSWER)
     ceased = replay.now
-    replay.silence(1000, LONG_ANSWER)
+    replay.silence(USUAL.words_ms + 100, LONG_ANSWER)
     assert replay.kinds()[-2:] == [ResumePlayback, Dismiss]
-    assert replay.at(ResumePlayback) - ceased <= 0.62
+    assert replay.at(ResumePlayback) - ceased == seconds(USUAL.words_ms)
 
 
 def test_who_goes_on_after_an_acknowledgement_is_not_dismissed_for_it() -> None:
@@ -116,8 +175,8 @@ def test_acknowledgements_do_not_interrupt(language: str, phrase: str) -> None:
 
 
 def test_an_acknowledgement_of_another_language_is_a_word() -> None:
-    assert Start not in later("es").speak(400, LONG_ANSWER).read("de acuerdo", LONG_ANSWER).kinds()
-    assert Start in later("en").speak(400, LONG_ANSWER).read("de acuerdo", LONG_ANSWER).kinds()
+    assert Start not in later("es").speak(700, LONG_ANSWER).read("de acuerdo", LONG_ANSWER).kinds()
+    assert Start in later("en").speak(700, LONG_ANSWER).read("de acuerdo", LONG_ANSWER).kinds()
 
 
 @pytest.mark.parametrize("text", ["there was a king", "Once upon a time", "was a king!"])
@@ -125,25 +184,42 @@ def test_the_words_of_the_bot_itself_do_not_interrupt(text: str) -> None:
     saying = "Once upon a time there was a king who had three sons"
     soft = later().speak(1000, LONG_ANSWER, level=-55).read(text, LONG_ANSWER, saying=saying)
     assert soft.silence(1000, LONG_ANSWER).kinds() == [Listen, Pause, Dismiss]
-    loud = later().speak(600, LONG_ANSWER).read(text, LONG_ANSWER, saying=saying).speak(3000, LONG_ANSWER)
-    assert Start not in loud.silence(1000, LONG_ANSWER).kinds()
+    loud = later().speak(600, LONG_ANSWER).read(text, LONG_ANSWER, saying=saying)
+    assert Start in loud.kinds()  # as loud as the user always is: they repeat it
+    strange = Replay().silence(3000, LONG_ANSWER).speak(600, LONG_ANSWER)  # nobody has spoken before
+    assert Start not in strange.read(text, LONG_ANSWER, saying=saying).silence(1000, LONG_ANSWER).kinds()
     assert Start in later().speak(600, LONG_ANSWER).read(text, LONG_ANSWER, saying="Something else").kinds()
 
 
 def test_frames_of_echo_are_no_voice() -> None:
-    replay = later().hear(ms=5000, voice=1.0, bot=LONG_ANSWER, echo=0.8)
+    replay = later().hear(ms=5000, voice=1.0, bot=LONG_ANSWER, echo=0.8, level=ECHOED)
     assert replay.decided == []
     replay.hear(ms=600, voice=1.0, bot=LONG_ANSWER, echo=0.2)
     assert replay.kinds() == [Duck, Listen, PausePlayback]
 
 
 def test_soft_voices_do_not_interrupt() -> None:
-    """A television, 16 dB softer than the user was before."""
-    replay = later().speak(5000, LONG_ANSWER, level=-36).silence(1000, LONG_ANSWER)
+    """A television, much softer than the user was before."""
+    replay = later().speak(5000, LONG_ANSWER, level=SOFT).silence(1000, LONG_ANSWER)
     assert replay.kinds() == [Listen, Pause, Dismiss]
-    assert PausePlayback in later().speak(1000, LONG_ANSWER, level=-34).kinds()
-    unknown = Replay().silence(2000, LONG_ANSWER).speak(1000, LONG_ANSWER, level=-36)  # nobody spoke before
+    assert PausePlayback in later().speak(1000, LONG_ANSWER, level=SOFT + 2).kinds()
+    unknown = Replay().silence(2000, LONG_ANSWER).speak(1000, LONG_ANSWER, level=SOFT)  # nobody spoke before
     assert PausePlayback in unknown.kinds()
+
+
+def test_what_the_room_is_full_of_does_not_interrupt() -> None:
+    """A television that nobody takes for a voice until somebody in it speaks."""
+
+    def in_room(level: float) -> Replay:
+        replay = Replay().hear(ms=10_000, voice=0.1, level=level, bot=LONG_ANSWER)
+        assert replay.decided == []
+        return replay
+
+    room = -45.0
+    assert PausePlayback not in in_room(room).speak(1000, LONG_ANSWER, level=room + 2).kinds()
+    assert PausePlayback in in_room(room).speak(1000, LONG_ANSWER, level=room + 20).kinds()
+    assert PausePlayback in in_room(-70.0).speak(1000, LONG_ANSWER, level=room + 2).kinds()
+    assert PausePlayback in in_room(-22.0).speak(1000, LONG_ANSWER).kinds()  # who is this loud is near
 
 
 def test_unsure_voice_does_not_interrupt() -> None:
@@ -157,7 +233,7 @@ def test_the_first_seconds_of_the_bot_need_more() -> None:
         replay.decided.clear()
         began = replay.now
         replay.speak(1000, GREETING)
-        assert replay.at(PausePlayback) - began == seconds(USUAL.interrupt_ms * (1.5 if replay is first else 1))
+        assert replay.at(PausePlayback) - began == seconds(USUAL.interrupt_ms * (EARLY if replay is first else 1))
 
 
 def test_clatter_is_no_voice() -> None:
@@ -170,18 +246,20 @@ def test_clatter_is_no_voice() -> None:
 
 
 def test_a_bot_that_only_thinks_waits_for_who_goes_on() -> None:
-    replay = Replay().speak(1000).silence(720)
+    replay = Replay().speak(1000).give_back()
     assert replay.kinds()[-1] is End
     replay.decided.clear()
-    replay.speak(80, THINKING)
+    replay.speak(USUAL.onset_ms, THINKING)
     assert replay.kinds() == [Listen, PausePlayback]  # it does not begin to speak now
-    replay.speak(220, THINKING)
+    replay.speak(LONE_WORD_MS - USUAL.onset_ms, THINKING)
+    assert Start not in replay.kinds()
+    replay.read("and", THINKING)
     start = replay.all(Start)[0]
     assert (start.turn_id, start.continued, start.interrupts) == (1, True, True)
 
 
 def test_a_noise_while_it_thinks_lets_it_go_on() -> None:
-    replay = Replay().speak(1000).silence(720).speak(100, THINKING).silence(700, THINKING)
+    replay = Replay().speak(1000).give_back().speak(100, THINKING).silence(USUAL.words_ms + 100, THINKING)
     assert replay.kinds()[-4:] == [PausePlayback, Pause, ResumePlayback, Dismiss]
 
 
@@ -193,8 +271,8 @@ def test_an_answer_over_the_last_word_of_the_bot_is_a_turn() -> None:
     replay.silence(20)
     assert replay.kinds()[-2:] == [ResumePlayback, Start]
     assert not replay.all(Start)[0].interrupts
-    assert replay.silence(700).kinds()[-1] is End
-    stubborn = Replay(interruptible=False).speak(300, LONG_ANSWER).silence(100, LONG_ANSWER).silence(700)
+    assert replay.give_back().kinds()[-1] is End
+    stubborn = Replay(interruptible=False).speak(300, LONG_ANSWER).silence(100, LONG_ANSWER).give_back()
     assert Start not in stubborn.kinds()  # it said that it does not listen
 
 
@@ -205,7 +283,7 @@ def test_who_speaks_during_the_last_words_of_the_bot_answers() -> None:
     began = replay.now
     replay.speak(500, ending)
     assert replay.kinds() == [Listen]
-    replay.speak(280)
+    replay.speak(OUTLASTING_MS - 20)
     assert replay.kinds() == [Listen]  # it may be the bot's echo
     replay.speak(20)
     assert replay.kinds() == [Listen, Start]
@@ -225,26 +303,27 @@ def test_the_cheap_detector_lowers_the_voice_and_no_more() -> None:
     began = replay.now
     perhaps(replay, 1000)
     assert replay.kinds() == [Duck, ResumePlayback]  # the neural one never agreed
-    assert replay.at(ResumePlayback) - began <= 0.25
+    assert replay.at(ResumePlayback) - replay.at(Duck) == seconds(PROVEN_MS)
+    assert replay.at(Duck) - began <= 0.06
     assert perhaps(replay.silence(500, LONG_ANSWER), 500).kinds()[2:] == []  # nor is it believed for a while
     assert perhaps(replay.silence(2000, LONG_ANSWER), 100).kinds()[2:] == [Duck]
-    assert perhaps(later(), 500, level=-40).decided == []
-    assert perhaps(later(), 500, echo=0.9).decided == []
+    assert perhaps(later(), 500, level=SOFT).decided == []
+    assert perhaps(later(), 500, level=ECHOED, echo=0.9).decided == []
 
 
-@pytest.mark.parametrize(("played_ms", "continued"), [(0, True), (1999, True), (2000, False), (60_000, False)])
+@pytest.mark.parametrize(("played_ms", "continued"), [(0, True), (1999, True), (2000, False), (60_000, False)])  # 8.5
 def test_continuation(played_ms: int, *, continued: bool) -> None:
     bot = BotState(busy=True, audible=True, played_ms=played_ms, answering=True)
-    start = later().speak(400, bot).read("no, wait", bot).all(Start)[0]
+    start = later().speak(700, bot).read("no, wait", bot).all(Start)[0]
     assert (start.continued, start.turn_id) == (continued, 1 if continued else 2)
 
 
 def test_a_greeting_is_never_continued() -> None:
-    first = Replay().speak(400, GREETING).read("no, wait", GREETING).all(Start)[0]
+    first = Replay().speak(700, GREETING).read("no, wait", GREETING).all(Start)[0]
     assert (first.turn_id, first.continued) == (1, False)
-    again = later().speak(400, GREETING).read("no, wait", GREETING).all(Start)[0]
+    again = later().speak(700, GREETING).read("no, wait", GREETING).all(Start)[0]
     assert (again.turn_id, again.continued) == (2, False)
-    nothing_to_continue = Replay().speak(400, ANSWER).read("no, wait", ANSWER).all(Start)[0]
+    nothing_to_continue = Replay().speak(700, ANSWER).read("no, wait", ANSWER).all(Start)[0]
     assert (nothing_to_continue.turn_id, nothing_to_continue.continued) == (1, False)
 
 
@@ -259,14 +338,14 @@ def test_soft_or_echoed_or_short_sounds_never_interrupt(sounds: list[tuple[int, 
     for n, (ms, voice, pause) in enumerate(sounds):
         match n % 3:
             case 0:
-                replay.hear(ms=ms, voice=voice, bot=LONG_ANSWER, level=-37)
+                replay.hear(ms=ms, voice=voice, bot=LONG_ANSWER, level=SOFT)
             case 1:
-                replay.hear(ms=ms, voice=voice, bot=LONG_ANSWER, echo=0.9)
+                replay.hear(ms=ms, voice=voice, bot=LONG_ANSWER, level=ECHOED, echo=0.9)
             case 2:
-                replay.hear(ms=min(ms, 160), voice=voice, bot=LONG_ANSWER)
+                replay.hear(ms=min(ms, USUAL.interrupt_ms - 40), voice=voice, bot=LONG_ANSWER)
         replay.silence(pause, LONG_ANSWER)
-    assert Start not in replay.kinds()
-    replay.silence(1000, LONG_ANSWER)
+    assert not NEVER & set(replay.kinds())
+    replay.silence(USUAL.words_ms, LONG_ANSWER)
     assert replay.machine._yielding is None
 
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from pipeline.events import Event
+from pipeline.turn_settings import TurnSettings
 from tests import virtual_time
 from tests.pipeline.stage import GREETING, Stage, play
 
@@ -262,7 +263,7 @@ def test_each_turn_explains_its_latency() -> None:
     latency = stage.log.all("turn.latency")[0]
     assert list(latency.stages) == ["turn", "stt", "llm", "clause", "tts", "send"]
     assert sum(latency.stages.values()) == latency.total_ms
-    assert latency.stages["turn"] == pytest.approx(700, abs=20)
+    assert latency.stages["turn"] == pytest.approx(TurnSettings().undecided_ms, abs=20)
     assert latency.stages["stt"] == pytest.approx(100, abs=20)
     assert latency.stages["llm"] == pytest.approx(220, abs=20)
     assert latency.stages["send"] <= 20

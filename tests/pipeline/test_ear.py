@@ -10,8 +10,8 @@ import pytest
 
 from media.audio import FRAME_MS, INPUT_FRAME, INPUT_RATE, OUTPUT_FRAME, OUTPUT_RATE, AudioFrame, Pcm
 from pipeline.ear import ASKED_MS, LATE_MS, Ear
+from pipeline.loudness import ECHO
 from pipeline.silero import Activity
-from pipeline.turn import ECHO
 from pipeline.turn_signals import Observation, Verdict, Voice
 from tests import virtual_time
 from tests.voices import recording

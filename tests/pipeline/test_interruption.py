@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.engine import EngineError
+from pipeline.turn_settings import TurnSettings
 from tests.pipeline.stage import GREETING, Stage, play
 
 
@@ -100,7 +101,7 @@ def test_going_on_after_a_pause_and_before_the_final_came_resumes_the_speech() -
         stage.ears.verdicts.extend([0.0, 1.0])
         stage.stt.final_seconds = 1.0
         stage.person.say("what is seven")
-        stage.person.pause(1800)
+        stage.person.pause(TurnSettings().unfinished_ms + 100)
         stage.person.say("plus five")
         await stage.event("bot.finished")
 

@@ -1,0 +1,103 @@
+"""How loud the user, the room and the bot's echo are: who stands out of none is a television, or somebody behind."""
+
+from __future__ import annotations
+
+import math
+
+from pipeline.turn_settings import TurnSettings
+
+RISE, FALL = 0.4, 0.1
+"""How fast the room's level follows, dB a frame: it settles where 80 of 100 frames are softer."""
+
+QUICK = 50
+"""Frames at the beginning of a call in which it follows ten times as fast."""
+
+BELOW_USER = 13.0
+"""So much softer, dB, than they usually are nobody speaks for long."""
+
+SWELL, FADE = 1.0, 0.03
+"""How fast the user's level follows, dB a frame: it stays near the loudest that they are."""
+
+ENOUGH = 15
+"""Frames of echo from which its level is known."""
+
+SMOOTHING = 0.03
+"""Weight of one frame in the level of the echo."""
+
+ECHO = 0.65
+"""Likeness to what the bot says from which a frame is its echo."""
+
+LOUDEST_ECHO = -32.0
+"""What is louder, dBFS, is somebody at the microphone."""
+
+SURE_ECHO = 0.75
+"""Likeness that a voice has by chance in one frame of a hundred; the loudness of the echo is learnt from these."""
+
+HARDLY_ECHO = 0.15
+"""What is less like it is none."""
+
+ABOVE_ECHO, FAR_ABOVE_ECHO = 8.0, 14.0
+"""What is louder than the echo usually is by so much, dB, is a voice over it: if hardly alike, and in any case."""
+
+LOUD = -28.0
+"""What reaches this level, dBFS, is near the microphone, whatever the room is like."""
+
+
+class Loudness:
+    """Levels in dBFS, as frames of 20 ms have them."""
+
+    def __init__(self) -> None:
+        self.room: float | None = None
+        """What the microphone hears while nobody has the turn. ``None``: nothing yet."""
+        self.user: float | None = None
+        """The user's voice in their turns, where it is loud. ``None``: they have not spoken."""
+        self.echo: float | None = None
+        """The bot's voice as it comes back. ``None``: it has not, for all that is known."""
+        self._echoes: list[float] = []
+        self._frames = 0
+
+    @property
+    def soft(self) -> float:
+        """What is softer for long is not the user's voice."""
+        return -math.inf if self.user is None else self.user - BELOW_USER
+
+    def least(self, settings: TurnSettings) -> float:
+        """What is softer does not interrupt: it is somebody else's, or not meant."""
+        user = -math.inf if self.user is None else self.user - settings.below_user
+        room = -math.inf if self.room is None else self.room + settings.above_room
+        return max(settings.min_level, user, min(room, LOUD))
+
+    def is_echo(self, level: float, likeness: float) -> bool:
+        """Whether a frame with voice is alike to what the bot said, or hardly louder than what was alike before."""
+        if level > LOUDEST_ECHO:
+            return False
+        if likeness >= ECHO and (self.echo is None or level < self.echo + FAR_ABOVE_ECHO):
+            if likeness >= SURE_ECHO:
+                self.hear_echo(level)
+            return True
+        return self.echo is not None and likeness >= HARDLY_ECHO and level < self.echo + ABOVE_ECHO
+
+    def hear_room(self, level: float) -> None:
+        """A frame in which the user does not have the turn."""
+        pace = 10 if self._frames < QUICK else 1
+        self._frames += 1
+        if self.room is None:
+            self.room = level
+        elif level > self.room:
+            self.room = min(level, self.room + RISE * pace)
+        else:
+            self.room = max(level, self.room - FALL * pace)
+
+    def hear_echo(self, level: float) -> None:
+        """A frame of the bot's voice."""
+        if len(self._echoes) < ENOUGH:
+            self._echoes.append(level)
+            self.echo = sorted(self._echoes)[ENOUGH // 2] if len(self._echoes) == ENOUGH else None
+        elif self.echo is not None:
+            self.echo += SMOOTHING * (level - self.echo)
+
+    def hear_user(self, level: float) -> None:
+        """A frame with voice of the user's turn."""
+        if self.user is None:
+            self.user = level
+        self.user = min(level, self.user + SWELL) if level > self.user else self.user - FADE

@@ -1,0 +1,164 @@
+"""How much silence ends a turn: the more probably it is complete the less, and never more than the ceiling."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from config.agent import AgentConfig
+from config.turns import Preset, TurnMode
+from pipeline.endpointing import probability_complete, silence_needed
+from pipeline.phrases import ASKED, CUT_SHORT, PROMISE
+from pipeline.turn_settings import NATIVE_SILENCE_MS, PRESETS, SILENCE_MS, TurnSettings
+
+USUAL = TurnSettings()
+SHARES = st.floats(0, 1)
+TEXTS = st.sampled_from(["", "Book a table.", "Is it late?", "I would like the", "Well,", "¿Qué hora es?", "y"])
+LANGUAGES = st.sampled_from(["en", "es", "fr"])
+
+
+@st.composite
+def ordered(draw: st.DrawFn) -> TurnSettings:
+    """Any settings that an agent can have."""
+    complete, undecided, unfinished, ceiling = sorted(draw(st.lists(st.integers(0, 5000), min_size=4, max_size=4)))
+    return TurnSettings(
+        complete_ms=complete,
+        undecided_ms=undecided,
+        unfinished_ms=unfinished,
+        max_silence_ms=ceiling,
+        complete_from=draw(SHARES),
+    )
+
+
+# --- what is believed
+
+
+def test_nobody_knows() -> None:
+    assert probability_complete(None, "", "en") is None
+    assert probability_complete(None, "Book a table.", "en") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "probability"), [("Is it late?", ASKED), ("I would like the", PROMISE), ("so I went...", CUT_SHORT)]
+)
+def test_words_alone(text: str, probability: float) -> None:
+    assert probability_complete(None, text, "en") == probability
+
+
+@given(SHARES)
+def test_the_turn_model_alone_is_believed_less_than_it_is_sure(verdict: float) -> None:
+    believed = probability_complete(verdict, "Book a table.", "en")
+    assert believed is not None
+    assert abs(believed - 0.5) <= abs(verdict - 0.5)
+    assert (believed > 0.5) <= (verdict > 0.5)
+    assert (believed < 0.5) <= (verdict < 0.5)
+
+
+@pytest.mark.parametrize("verdict", [0.0, 0.5, 1.0])
+def test_it_is_believed_where_it_is_sure_and_where_it_is_not(verdict: float) -> None:
+    assert probability_complete(verdict, "", "en") == verdict
+
+
+@pytest.mark.parametrize("verdict", [0.1, 0.5, 0.9])
+def test_words_and_model_move_each_other(verdict: float) -> None:
+    model = probability_complete(verdict, "Book a table.", "en")
+    question = probability_complete(verdict, "Is it late?", "en")
+    promise = probability_complete(verdict, "I would like the", "en")
+    assert model is not None
+    assert question is not None
+    assert promise is not None
+    assert promise < model < question
+
+
+def test_a_model_that_is_undecided_leaves_it_to_the_words() -> None:
+    assert probability_complete(0.5, "Is it late?", "en") == pytest.approx(ASKED)
+
+
+def test_words_are_read_in_their_language() -> None:
+    assert probability_complete(None, "quiero reservar una", "es") == PROMISE
+    assert probability_complete(None, "quiero reservar una", "en") is None
+
+
+@given(SHARES, SHARES, TEXTS, LANGUAGES)
+def test_the_surer_the_model_the_more_probable(low: float, high: float, text: str, language: str) -> None:
+    low, high = sorted((low, high))
+    less, more = probability_complete(low, text, language), probability_complete(high, text, language)
+    assert less is not None
+    assert more is not None
+    assert 0 <= less <= more <= 1
+
+
+# --- what is waited for
+
+
+def test_the_corners() -> None:
+    assert silence_needed(None, USUAL) == USUAL.undecided_ms
+    assert silence_needed(1.0, USUAL) == USUAL.complete_ms
+    assert silence_needed(0.0, USUAL) == USUAL.unfinished_ms
+    assert silence_needed(USUAL.complete_from, USUAL) == USUAL.undecided_ms
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_the_presets_wait_longer_for_what_is_less_complete(preset: Preset) -> None:
+    settings = PRESETS[preset]
+    waits = [silence_needed(tenth / 10, settings) for tenth in range(11)]
+    assert waits == sorted(waits, reverse=True)
+    assert len(set(waits)) == 11
+    assert settings.pause_ms < waits[-1] < silence_needed(None, settings) < waits[0] < settings.max_silence_ms
+
+
+@given(ordered(), SHARES, SHARES)
+def test_the_more_probable_the_less_silence(settings: TurnSettings, low: float, high: float) -> None:
+    low, high = sorted((low, high))
+    assert silence_needed(low, settings) >= silence_needed(high, settings)
+
+
+@given(ordered(), st.one_of(st.none(), SHARES))
+def test_bounds(settings: TurnSettings, probability: float | None) -> None:
+    needed = silence_needed(probability, settings)
+    assert settings.complete_ms <= needed <= min(settings.unfinished_ms, settings.max_silence_ms)
+    assert needed == round(needed)
+    if probability is not None:
+        complete = probability >= settings.complete_from
+        assert needed <= settings.undecided_ms if complete else needed >= settings.undecided_ms
+
+
+@given(ordered(), st.one_of(st.none(), SHARES), st.integers(0, 5000))
+def test_nothing_is_waited_for_beyond_the_ceiling(
+    settings: TurnSettings, probability: float | None, ceiling: int
+) -> None:
+    lower = replace(settings, max_silence_ms=ceiling)
+    assert silence_needed(probability, lower) == min(silence_needed(probability, settings), ceiling)
+
+
+@given(ordered(), SHARES, SHARES, SHARES)
+def test_a_stricter_threshold_never_shortens_it(
+    settings: TurnSettings, probability: float, lax: float, strict: float
+) -> None:
+    lax, strict = sorted((lax, strict))
+    assume(strict > lax)
+    waits = [silence_needed(probability, replace(settings, complete_from=border)) for border in (lax, strict)]
+    assert waits[0] <= waits[1]
+
+
+@pytest.mark.parametrize("border", [0.0, 1.0])
+def test_a_threshold_at_the_edge(border: float) -> None:
+    settings = replace(USUAL, complete_from=border)
+    assert silence_needed(1.0, settings) == USUAL.complete_ms
+    assert silence_needed(0.0, settings) == (USUAL.undecided_ms if border == 0 else USUAL.unfinished_ms)
+
+
+# --- modes
+
+
+@pytest.mark.parametrize(("mode", "silence"), [(TurnMode.SILENCE, SILENCE_MS), (TurnMode.NATIVE, NATIVE_SILENCE_MS)])
+@given(probability=st.one_of(st.none(), SHARES))
+def test_where_nobody_is_asked_it_is_always_the_same(mode: TurnMode, silence: int, probability: float | None) -> None:
+    agent, problems = AgentConfig.parse("demo", {"turn_detection": mode.value})
+    assert not problems
+    settings = TurnSettings.of(agent)
+    assert settings.mode is mode
+    assert silence_needed(probability, settings) == silence
