@@ -14,27 +14,27 @@ def _phrases(text: str) -> frozenset[str]:
 
 ACKNOWLEDGEMENTS = {
     "en": _phrases("""
-        ah, aha, alright, cool, exactly, fine, go on, good, got it, gotcha, great, hm, hmm, huh, hum, i see,
+        ah, aha, all right, alright, cool, exactly, fine, go on, good, got it, gotcha, great, hm, hmm, huh, hum, i see,
         interesting, makes sense, mama, mhm, mm, mm hm, mm hmm, mmhm, mmhmm, mmm, mum, nice, of course, oh, ok, okay,
         really, right, sure, thank you, true, uh, uh huh, uhhuh, um, wow, yeah, yep, yes, you, you know
     """),
     "es": _phrases("""
-        ah, ahá, aja, ajá, así es, bien, bueno, claro, correcto, de acuerdo, entiendo, eso, exacto, genial, hm, hmm, mm,
-        mmm, mhm, muy bien, oh, ok, okay, perfecto, por supuesto, si, sí, vale, ya, ya veo, yeah, yes
+        ah, ahá, aja, ajá, así es, bien, bueno, claro, correcto, de acuerdo, entiendo, eso, exacto, genial, gracias, hm,
+        hmm, mm, mmm, mhm, muy bien, oh, ok, okay, perfecto, por supuesto, si, sí, vale, ya, ya veo, yeah, yes
     """),
 }
-"""What is said to show that one listens. "You" and "thank you" are also what recognisers make of a cough, and "mum" of
-a "mm-hm".
+"""What is said to show that one listens. "You", "thank you" and "gracias" are also what recognisers make of a cough,
+"mum" of a "mm-hm".
 """
 
 COMMANDS = {
     "en": _phrases("""
-        actually, but, cancel, enough, excuse me, hang on, help, hey, hold on, listen, no, nope, not, one moment,
-        pardon, pause, please, quiet, sorry, stop, wait, what, why
+        cancel, enough, excuse me, hang on, help, hey, hold on, listen, no, nope, one moment, pardon, pause, please,
+        quiet, sorry, stop, wait
     """),
     "es": _phrases("""
-        alto, ayuda, basta, calla, cancela, cómo, disculpa, disculpe, escucha, espera, espere, momento, no, oiga, oye,
-        para, pare, perdón, perdona, perdone, pero, por favor, qué, silencio, un momento
+        alto, ayuda, basta, calla, cancela, disculpa, disculpe, escucha, espera, espere, momento, no, oiga, oye, para,
+        pare, perdón, perdona, perdone, por favor, silencio, un momento
     """),
 }
 """What is said, in a word, to be listened to."""
@@ -60,6 +60,23 @@ DANGLING = {
     "es": _phrases("como, cuando, era, es, ha, han, has, hasta, le, me, nos, se, ser, son, te"),
 }
 """Words that seldom do, but in a question."""
+
+DICTATED = {
+    "en": _phrases("account, card, code, number, phone, pin, reference, zip"),
+    "es": _phrases("código, cuenta, móvil, número, referencia, tarjeta, teléfono"),
+}
+"""What people read out digit by digit, with pauses between the groups."""
+
+DIGITS = {
+    "en": _phrases("zero, oh, one, two, three, four, five, six, seven, eight, nine, double"),
+    "es": _phrases("cero, uno, dos, tres, cuatro, cinco, seis, siete, ocho, nueve, doble"),
+}
+
+LONG_NUMBER = 9
+"""Digits of a number that may well be complete."""
+
+DICTATING = 0.15
+"""Probability that a turn is complete that ends with fewer digits of a number."""
 
 PROMISE = 0.08
 """Probability that a turn is complete whose last word promises more."""
@@ -104,7 +121,19 @@ def completeness(text: str, language: str) -> float | None:
         return PROMISE
     if TRAILING.search(text):
         return CUT_SHORT
+    if _is_dictating(words, language):
+        return DICTATING
     return ASKED if question else None
+
+
+def _is_dictating(words: list[str], language: str) -> bool:
+    if _of(DICTATED, language).isdisjoint(words):
+        return False
+    digits = [
+        len(word) if word.isdecimal() else 1 for word in words if word.isdecimal() or word in _of(DIGITS, language)
+    ]
+    ends = words[-1].isdecimal() or words[-1] in _of(DIGITS, language)
+    return ends and 2 <= sum(digits) < LONG_NUMBER
 
 
 def is_echo(text: str, saying: str) -> bool:
@@ -119,7 +148,7 @@ def is_echo(text: str, saying: str) -> bool:
             found += 1
             rest = rest[rest.index(word) + 1 :]
         said = iter(rest)
-    return found >= 2 and found >= 0.8 * len(heard)
+    return found >= 2 and found >= 0.7 * len(heard)
 
 
 def count_words(text: str) -> int:

@@ -229,7 +229,9 @@ class TurnMachine:
             if self._gap > GAP_MS:
                 self._run = 0
         self._level = voice.level
-        self._soft = 0 if voice.level >= self._loudness.soft else self._soft + FRAME_MS
+        # A turn that was never loud has nobody behind the user: the user has become softer.
+        soft = voice.level < self._loudness.soft <= self._loudest
+        self._soft = self._soft + FRAME_MS if soft else 0
         if self.state in (State.QUIET, State.NOTICED) and not echoes:
             self._loudness.hear_room(voice.level)
         loud = voice.level >= self._loudness.least(settings)
@@ -258,7 +260,7 @@ class TurnMachine:
         self._voiced, self._sure_ms, self._loudest = self._run, sum(self._sure) * FRAME_MS, self._level
         self._over_bot, self._alone = bot.audible, 0
         yield Listen()
-        if bot.busy and not bot.audible and may_interrupt:  # it does not begin to speak now
+        if bot.busy and not bot.audible and may_interrupt and time >= self._noisy:  # it does not begin to speak now
             self._yielding = PausePlayback
             yield PausePlayback()
         yield from self._noticed(time, heard=True, bot=bot)

@@ -358,3 +358,11 @@ def test_a_loud_sure_onset_ducks_within_60_ms(before: list[tuple[int, float]]) -
     began = replay.now
     replay.hear(ms=60, voice=1.0, bot=LONG_ANSWER, level=-20)
     assert began < replay.at(Duck) <= began + 3 * FRAME
+
+
+def test_noise_does_not_keep_a_thinking_bot_silent() -> None:
+    replay = Replay().speak(1000).give_back()
+    replay.decided.clear()
+    replay.speak(9000, THINKING)
+    assert replay.kinds().count(PausePlayback) == 1
+    assert replay.at(ResumePlayback) < replay.now - 5

@@ -15,6 +15,7 @@ from pipeline.phrases import ASKED, CUT_SHORT, PROMISE
 from pipeline.turn_settings import NATIVE_SILENCE_MS, PRESETS, SILENCE_MS, TurnSettings
 
 USUAL = TurnSettings()
+ROUNDING = 1e-9
 SHARES = st.floats(0, 1)
 TEXTS = st.sampled_from(["", "Book a table.", "Is it late?", "I would like the", "Well,", "¿Qué hora es?", "y"])
 LANGUAGES = st.sampled_from(["en", "es", "fr"])
@@ -22,7 +23,7 @@ LANGUAGES = st.sampled_from(["en", "es", "fr"])
 
 @st.composite
 def ordered(draw: st.DrawFn) -> TurnSettings:
-    """Any settings that an agent can have."""
+    """Whatever an agent sets, they come in this order."""
     complete, undecided, unfinished, ceiling = sorted(draw(st.lists(st.integers(0, 5000), min_size=4, max_size=4)))
     return TurnSettings(
         complete_ms=complete,
@@ -52,9 +53,10 @@ def test_words_alone(text: str, probability: float) -> None:
 def test_the_turn_model_alone_is_believed_less_than_it_is_sure(verdict: float) -> None:
     believed = probability_complete(verdict, "Book a table.", "en")
     assert believed is not None
-    assert abs(believed - 0.5) <= abs(verdict - 0.5)
-    assert (believed > 0.5) <= (verdict > 0.5)
-    assert (believed < 0.5) <= (verdict < 0.5)
+    assert abs(believed - 0.5) <= abs(verdict - 0.5) + ROUNDING
+    assert (believed - 0.5) * (verdict - 0.5) >= -ROUNDING
+    if 0.01 < verdict < 0.49 or 0.51 < verdict < 0.99:
+        assert abs(believed - 0.5) < abs(verdict - 0.5) - 0.001
 
 
 @pytest.mark.parametrize("verdict", [0.0, 0.5, 1.0])
@@ -88,7 +90,8 @@ def test_the_surer_the_model_the_more_probable(low: float, high: float, text: st
     less, more = probability_complete(low, text, language), probability_complete(high, text, language)
     assert less is not None
     assert more is not None
-    assert 0 <= less <= more <= 1
+    assert 0 <= less <= more + ROUNDING
+    assert more <= 1
 
 
 # --- what is waited for
@@ -141,7 +144,7 @@ def test_a_stricter_threshold_never_shortens_it(
     lax, strict = sorted((lax, strict))
     assume(strict > lax)
     waits = [silence_needed(probability, replace(settings, complete_from=border)) for border in (lax, strict)]
-    assert waits[0] <= waits[1]
+    assert waits[0] <= waits[1] + 1  # of rounding
 
 
 @pytest.mark.parametrize("border", [0.0, 1.0])

@@ -112,13 +112,14 @@ def test_the_peak_rises_fast_and_falls_slowly() -> None:
     loudness = Loudness()
     assert loudness.user is None
     loudness.hear_user(-40.0)
-    before = loudness.user
+    assert loudness.user == pytest.approx(-40, abs=2 * FADE)
+    before = loudness.user or 0.0
     loudness.hear_user(-20.0)
     assert loudness.user == pytest.approx(before + SWELL)
     for _ in range(round(20 / SWELL)):
         loudness.hear_user(-20.0)
     assert loudness.user == pytest.approx(-20, abs=2 * FADE)
-    top = loudness.user
+    top = loudness.user or 0.0
     loudness.hear_user(-60.0)
     assert loudness.user == pytest.approx(top - FADE)
 

@@ -147,3 +147,19 @@ def test_any_text(text: str, saying: str, language: str) -> None:
 @given(st.lists(st.sampled_from(sorted(ACKNOWLEDGEMENTS["en"])), max_size=6))
 def test_many_acknowledgements_are_one(phrases: list[str]) -> None:
     assert is_acknowledgement(", ".join(phrases), "en")
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "done"),
+    [
+        ("My phone number is five, five, three.", "en", False),
+        ("My phone number is 553-290-418.", "en", True),
+        ("The code on the card is 771.", "en", False),
+        ("A table for two.", "en", True),
+        ("Mi número es seis uno siete", "es", False),
+        ("Son las dos.", "es", True),
+    ],
+)
+def test_a_number_that_is_read_out_is_waited_for(text: str, language: str, *, done: bool) -> None:
+    probability = completeness(text, language)
+    assert (probability is None) if done else (probability is not None and probability < 0.5)

@@ -469,3 +469,11 @@ def test_any_observations(
     assert not rules.noticed
     assert not rules.turn
     assert not rules.yielding
+
+
+def test_a_user_who_becomes_softer_is_still_one_turn() -> None:
+    """One bump beside the microphone, or a headset taken off, does not make the user somebody behind the user."""
+    replay = Replay().speak(1000, level=-26).speak(300, level=-3).speak(500, level=-26).give_back()
+    replay.decided.clear()
+    replay.speak(4000, level=-26).silence(2000)
+    assert [kind for kind in replay.kinds() if kind in (Start, End)] == [Start, End]
