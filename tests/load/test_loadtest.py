@@ -126,7 +126,8 @@ async def test_every_call_is_served_and_reported() -> None:
     assert total["answers"] == sum(call["answers"] for call in calls) >= 3
     assert total["lost_pct"] == 0
     assert total["received"] > 3 * 100
-    assert 0 < total["answer_ms"]["p50"] <= total["connect_ms"]["p50"] <= total["first_audio_ms"]["p99"]
+    for after in ("connect_ms", "first_audio_ms"):  # the channel may open before or after the first sound
+        assert 0 < total["answer_ms"]["p50"] <= total[after]["p50"]
     assert total["response_ms"]["p50"] > 0
     if sys.platform == "linux":
         assert total["server"]["cpu_pct"] > 0
