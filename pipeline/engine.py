@@ -136,6 +136,7 @@ class Engines:
         self._entries: dict[tuple[Kind, str], _Entry] = {}
         self._warned: set[str] = set()
         self._closed = False
+        self._listening: asyncio.Task[None] | None = None
         self._defaults: dict[Kind, str] = {}
         for kind, names in TABLE.items():
             wanted = getattr(settings, kind)
@@ -147,7 +148,8 @@ class Engines:
 
     async def start(self) -> None:
         """Load what is surely needed, all at once. Never raises: what fails is told by ``status`` and ``choose``."""
-        await asyncio.wait({asyncio.create_task(self.ears.start()), *(self._loading(entry) for entry in self._first)})
+        self._listening = asyncio.create_task(self.ears.start(), name="loading the ears")
+        await asyncio.wait({self._listening, *(self._loading(entry) for entry in self._first)})
 
     async def ready(self, agent: AgentConfig) -> None:
         """Load what this agent gets, unless it is there. Never raises; ``choose`` tells what came of it."""
@@ -161,7 +163,7 @@ class Engines:
     async def aclose(self) -> None:
         """Release them all."""
         self._closed = True
-        tasks = [entry.task for entry in self._entries.values() if entry.task]
+        tasks = [task for task in (self._listening, *(entry.task for entry in self._entries.values())) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

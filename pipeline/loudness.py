@@ -68,7 +68,10 @@ class Loudness:
         return max(settings.min_level, user, min(room, LOUD))
 
     def is_echo(self, level: float, likeness: float) -> bool:
-        """Whether a frame with voice is alike to what the bot said, or hardly louder than what was alike before."""
+        """Whether a frame is alike to what the bot said, or hardly louder than what was alike before.
+
+        Learns from those that surely are.
+        """
         if level > LOUDEST_ECHO:
             return False
         if likeness >= ECHO and (self.echo is None or level < self.echo + FAR_ABOVE_ECHO):

@@ -151,6 +151,8 @@ class TurnMachine:
         self._yielding: type[Duck] | type[PausePlayback] | None = None  # what the bot was last told to do
         # words
         self._text = ""
+        self._count = 0  # of them
+        self._commands = False  # one asks the bot to stop
         self._text_voice = 0  # ms of voice that they were made of
         self._settled = False
         self._echoes = False  # they are the bot's
@@ -159,6 +161,7 @@ class TurnMachine:
         self._question = 0
         self._asked = 0.0
         self._verdict: float | None = None
+        self._probability: float | None = None  # that the turn is complete
         self._answered = False
         self._told = False
         self._eager = False
@@ -174,6 +177,7 @@ class TurnMachine:
             case Verdict():
                 if observation.question == self._question and self.state is State.PAUSED:
                     self._verdict, self._answered = observation.probability, True
+                    self._weigh()
                 return []
             case NativeEnd():
                 return list(self._native_end(observation, bot))
@@ -324,14 +328,14 @@ class TurnMachine:
         if bot.owed and self._passed:  # the same turn goes on: nobody heard that it seemed over
             return True
         if self._tells:
-            words = count_words(self._text)
+            words = self._count
             near = settings.soft_words or self._sure_ms >= SHORTEST_COMMAND_MS
             least = SETTLED_WORD_MS * words if self._settled else max(EARLY_WORDS_MS, WORD_MS * words)
             said = self._text_voice >= least or settings.soft_words
             if near and said and (words >= max(1, settings.min_words) or not bot.audible):
                 return True
             command = settings.commands and self._sure_ms >= SHORTEST_COMMAND_MS
-            if command and is_command(self._text, self.language):
+            if command and self._commands:
                 return True
             # One short word that nobody expects is more often a "mm-hm" that the recogniser took for something else.
             return self._passed and self._text_voice >= LONE_WORD_MS
@@ -367,6 +371,7 @@ class TurnMachine:
         elif self._silence(time) >= self.settings.pause_ms and (not heard or self._soft):
             self.state = State.PAUSED
             self._verdict, self._settled, self._told, self._eager = None, False, False, False
+            self._weigh()
             yield Pause()
             yield from self._ask(time)
 
@@ -377,7 +382,7 @@ class TurnMachine:
             self._ceased = time + FRAME
             yield Resume(self._run_began, self._confidence())
             return
-        probability = self._probability()
+        probability = self._probability
         silence = self._silence(time)
         if self._too_long(time) or silence >= settings.max_silence_ms:
             yield self._end(1.0 if probability is None else probability)
@@ -399,10 +404,10 @@ class TurnMachine:
             self._asked, self._answered = time, False
             yield Ask(self._question, self._ceased)
 
-    def _probability(self) -> float | None:
-        if self.settings.mode is not TurnMode.SMART_TURN:
-            return None
-        return probability_complete(self._verdict, self._text, self.language)
+    def _weigh(self) -> None:
+        """The words or the verdict changed: once for many frames."""
+        if self.settings.mode is TurnMode.SMART_TURN:
+            self._probability = probability_complete(self._verdict, self._text, self.language)
 
     def _guess(self, probability: float, silence: int, bot: BotState) -> Iterator[Decision]:
         if probability < self.settings.complete_from:
@@ -431,6 +436,8 @@ class TurnMachine:
         if self.state is State.QUIET:
             return
         self._text, self._settled, self._text_voice = words.text, words.settled, self._voiced
+        self._count, self._commands = count_words(words.text), is_command(words.text, self.language)
+        self._weigh()
         acknowledges = self.settings.filter_acknowledgements and is_acknowledgement(words.text, self.language)
         user = self._loudness.user
         usual = math.inf if user is None else user - AS_LOUD
