@@ -138,16 +138,12 @@ def _is_dictating(words: list[str], language: str) -> bool:
 
 def is_echo(text: str, saying: str) -> bool:
     """Whether at least two words of ``text``, and nearly all, stand in this order in what the bot is ``saying``."""
-    heard, said = _words(text), iter(_words(saying))
-    if len(heard) < 2:
-        return False
-    found = 0
+    heard, said = _words(text), _words(saying)
+    found = at = 0
     for word in heard:
-        rest = list(said)
-        if word in rest:
+        if word in said[at:]:
+            at = said.index(word, at) + 1
             found += 1
-            rest = rest[rest.index(word) + 1 :]
-        said = iter(rest)
     return found >= 2 and found >= 0.7 * len(heard)
 
 

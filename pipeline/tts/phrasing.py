@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
 from contextlib import aclosing
 
 import numpy as np
 from numpy.typing import NDArray
 
+from config.identity import base_language
 from media.audio import OUTPUT_RATE, Pcm
+from pipeline.engine import EngineError
 from pipeline.tts import SpeechChunk, WordTime
 from pipeline.worker import Worker
 
@@ -62,6 +64,23 @@ async def speak(
                 offset = lead / OUTPUT_RATE
                 yield SpeechChunk(pcm, [WordTime(word, start + offset, end + offset) for word, start, end in words])
                 pause, priority = pause_after(words[-1][0]) / speed, 1
+
+
+def choose(engine: str, voices: Collection[str], wish: str, language: str) -> str:
+    """The name of the voice that is wished for, or that of the language. Raises ``EngineError`` when there is none."""
+    if wish and wish not in voices:
+        raise EngineError(f"{engine} has no voice {wish!r:.60}, only {', '.join(voices)}")
+    name = wish or voice_for(voices, language)
+    if not name:
+        raise EngineError(f"{engine} does not speak {language!r:.60}")
+    return name
+
+
+def voice_for(voices: Collection[str], language: str) -> str:
+    """Of voices that are named by their tags that of a BCP-47 tag, or the first one of its language; empty: none."""
+    if language in voices:
+        return language
+    return next((voice for voice in voices if base_language(voice) == base_language(language)), "")
 
 
 def pause_after(word: str) -> float:

@@ -7,8 +7,6 @@ from contextlib import aclosing
 
 import numpy as np
 
-from config.identity import base_language
-from pipeline.engine import EngineError
 from pipeline.tts import SpeechChunk, phrasing
 from pipeline.tts.phrasing import Phrase, audible, resampled, spelling, split, to_pcm, unspeakable
 from pipeline.tts.timing import GAP_LEVEL, times
@@ -44,11 +42,7 @@ class Pico:
         self, pieces: AsyncIterator[str], *, voice: str, language: str, speed: float = 1.0
     ) -> AsyncGenerator[SpeechChunk, None]:
         """See ``TextToSpeech``. ``voice`` is one of ``VOICES``, or empty: that of the language; ``speed`` 0.5 to 2."""
-        if voice and voice not in VOICES:
-            raise EngineError(f"{self.name} has no voice {voice!r:.60}, only {', '.join(VOICES)}")
-        name = voice or voice_for(language)
-        if not name:
-            raise EngineError(f"{self.name} does not speak {language!r:.60}")
+        name = phrasing.choose(self.name, VOICES, voice, language)
         speed = min(max(speed, SLOWEST), FASTEST)
         async with aclosing(phrasing.speak(self._worker, pieces, speed, name)) as chunks:
             async for chunk in chunks:
@@ -56,13 +50,6 @@ class Pico:
 
     async def aclose(self) -> None:
         await self._worker.aclose()
-
-
-def voice_for(language: str) -> str:
-    """The voice of a BCP-47 tag, or the first one of its language; empty when there is none."""
-    if language in VOICES:
-        return language
-    return next((voice for voice in VOICES if base_language(voice) == base_language(language)), "")
 
 
 class Synthesizer:

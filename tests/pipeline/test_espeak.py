@@ -13,8 +13,8 @@ from media.audio import OUTPUT_RATE
 from pipeline.engine import EngineError
 from pipeline.stt.whisper import Whisper
 from pipeline.tts import SpeechChunk
-from pipeline.tts.espeak import VOICES, Espeak, Synthesizer, voice_for
-from pipeline.tts.phrasing import SENTENCE_PAUSE
+from pipeline.tts.espeak import VOICES, Espeak, Synthesizer
+from pipeline.tts.phrasing import SENTENCE_PAUSE, voice_for
 from tests.pipeline.test_pico import OTHERS, SENTENCES, audio, check, each, understood
 from tests.words import word_error_rate
 
@@ -123,8 +123,8 @@ async def test_refusals() -> None:
 
 async def test_the_voice_of_a_language() -> None:
     tags = ("es", "es-MX", "en-GB", "en", "de-AT", "pt", "")
-    assert [voice_for(tag) for tag in tags] == ["es-ES", "es-ES", "en-GB", "en-US", "de-DE", "", ""]
-    assert all(voice_for(voice) == voice for voice in VOICES)
+    assert [voice_for(VOICES, tag) for tag in tags] == ["es-ES", "es-ES", "en-GB", "en-US", "de-DE", "", ""]
+    assert all(voice_for(VOICES, voice) == voice for voice in VOICES)
 
 
 async def test_without_the_program_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from media.audio import OUTPUT_RATE, Pcm
 from pipeline.engine import EngineError
 from pipeline.stt.whisper import Whisper
 from pipeline.tts import SpeechChunk
-from pipeline.tts.phrasing import SENTENCE_PAUSE
-from pipeline.tts.pico import VOICES, Pico, voice_for
+from pipeline.tts.phrasing import SENTENCE_PAUSE, voice_for
+from pipeline.tts.pico import VOICES, Pico
 from pipeline.tts.timing import times
 from tests.voices import as_heard
 from tests.words import word_error_rate
@@ -184,10 +184,10 @@ async def test_refusals() -> None:
 
 
 async def test_the_voice_of_a_language() -> None:
-    assert [voice_for(tag) for tag in ("es", "es-MX", "en-GB", "en", "EN-gb", "de-AT", "pt", "")] == [
+    assert [voice_for(VOICES, tag) for tag in ("es", "es-MX", "en-GB", "en", "EN-gb", "de-AT", "pt", "")] == [
         *("es-ES", "es-ES", "en-GB", "en-US", "en-US", "de-DE", "", ""),
     ]
-    assert all(voice_for(voice) == voice for voice in VOICES)
+    assert all(voice_for(VOICES, voice) == voice for voice in VOICES)
 
 
 async def test_times_without_a_sound_or_a_letter() -> None:
