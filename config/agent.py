@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, StrictStr, ValidationError
@@ -20,14 +20,17 @@ ANY_LANGUAGE = "*"
 """Key of a greeting that was given as one text for all languages."""
 
 MAX_TOOLS = 128
+MAX_SKILLS = 32
 MAX_ITEMS = 256
 """Of any list or object at the top level: a large frame full of errors costs no more than a small one."""
 MAX_PROBLEMS = 32
 
-UNSUPPORTED = frozenset({"knowledge_base", "preparing", "skills"})
+UNSUPPORTED = frozenset({"knowledge_base"})
 """Keys of the wire that have no effect here yet; the sender is told."""
 
-SILENT = frozenset({"agent_id", "event", "media", "memory", "mode", "ref", "ringing", "type"})
+SILENT = frozenset(
+    {"agent_id", "call_id", "event", "media", "memory", "mode", "ref", "request_id", "ringing", "session_id", "type"}
+)
 """Keys of the wire that are not configuration, or that the protocol wants stored and ignored."""
 
 _ALIASES = {"instructions": "prompt", "prompt_vars": "vars"}
@@ -97,6 +100,24 @@ class SessionLimits(Part):
     idle_grace_seconds: Seconds = 10
 
 
+class PreparingConfig(Part):
+    """Whether a backend is asked before each answer, and how long it may take. Protocol 3.16."""
+
+    enabled: Flag = True
+    timeout_ms: Annotated[Natural, Field(le=5000)] = 1500
+
+
+class SkillConfig(Part):
+    """Instructions and tools that a conversation takes up when they are needed. Protocol 3.15."""
+
+    name: Annotated[Text, Field(min_length=1, max_length=64)]
+    description: Text = ""
+    instructions: Text = ""
+    tools: tuple[dict[str, Any], ...] = ()
+    """As those of the agent."""
+    activation: Literal["model", "manual", "always"] = "model"
+
+
 class AgentConfig(Part):
     """One agent. The names are those of the wire in snake_case, the defaults those of protocol 7.1."""
 
@@ -123,6 +144,11 @@ class AgentConfig(Part):
     """IANA name, known to this machine."""
     tools: tuple[dict[str, Any], ...] = ()
     """Functions in chat-completions form: ``{"type": "function", "function": {name, description, parameters}}``."""
+    tool_filler: dict[Text, Text] = Field(default_factory=dict)
+    """Ours: what is said while a tool takes long, like ``greeting`` by language; empty: nothing."""
+    skills: tuple[SkillConfig, ...] = ()
+    preparing: PreparingConfig | None = None
+    """``None``: the agent says nothing of it; see ``pipeline.barrier``."""
     session_limits: SessionLimits = SessionLimits()
     allowed_origins: tuple[Text, ...] = ()
     """Patterns of protocol 9.3; empty: tokens need a key."""
@@ -156,11 +182,16 @@ class AgentConfig(Part):
 
     def greeting_for(self, language: str) -> str | None:
         """By full tag, base tag, ``en``, then whatever comes first. Protocol 7.8."""
-        texts = {tag.lower(): text for tag, text in self.greeting.items() if text.strip()}
-        for tag in (language.lower(), base_language(language), "en"):
-            if tag in texts:
-                return texts[tag]
-        return next(iter(texts.values()), None)
+        return text_for(self.greeting, language)
+
+
+def text_for(texts_by_tag: Mapping[str, str], language: str) -> str | None:
+    """The text of a language: by full tag, base tag, ``en``, then whatever comes first; ``None`` when all are empty."""
+    texts = {tag.lower(): text for tag, text in texts_by_tag.items() if text.strip()}
+    for tag in (language.lower(), base_language(language), "en"):
+        if tag in texts:
+            return texts[tag]
+    return next(iter(texts.values()), None)
 
 
 def _canonical(wire: object, problems: list[Problem]) -> dict[str, Any]:
@@ -279,7 +310,7 @@ def _timezone(value: object, problems: list[Problem]) -> object:
     return value
 
 
-def _tools(value: object, problems: list[Problem]) -> tuple[dict[str, Any], ...]:
+def _tools(value: object, problems: list[Problem], place: str = "tools") -> tuple[dict[str, Any], ...]:
     if not isinstance(value, list | tuple) or len(value) > MAX_TOOLS:
         raise ValueError(f"expected a list of at most {MAX_TOOLS} functions")
     tools: dict[str, dict[str, Any]] = {}
@@ -289,10 +320,40 @@ def _tools(value: object, problems: list[Problem]) -> tuple[dict[str, Any], ...]
             if (name := tool["function"]["name"]) in tools:
                 raise ValueError(f"a second function named {name}")
         except ValueError as error:
-            problems.append(Problem(f"tools[{position}]", "invalid", str(error), item))
+            problems.append(Problem(f"{place}[{position}]", "invalid", str(error), item))
         else:
             tools[name] = tool
     return tuple(tools.values())
+
+
+def _preparing(value: object, problems: list[Problem]) -> object:
+    return {"enabled": value} if isinstance(value, bool) else _keys(value, problems)
+
+
+def _skills(value: object, problems: list[Problem]) -> list[Any]:
+    if not isinstance(value, list | tuple) or len(value) > MAX_SKILLS:
+        raise ValueError(f"expected a list of at most {MAX_SKILLS} skills")
+    skills: dict[str, dict[str, Any]] = {}
+    for position, item in enumerate(value):
+        place = f"skills[{position}]"
+        if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
+            problems.append(Problem(place, "invalid", "expected an object with a name", item))
+            continue
+        skill = {key: part for key, part in _spelled(item).items() if key in SkillConfig.model_fields}
+        try:
+            skill["tools"] = _tools(skill.get("tools", ()), problems, f"{place}.tools")
+            SkillConfig(**skill)
+            if skill["name"] in skills:
+                raise ValueError(f"a second skill named {skill['name']}")
+        except ValidationError as error:
+            problems += [
+                Problem(f"{place}.{found.key}", "invalid", found.text, found.value) for _, found in problems_of(error)
+            ]
+        except ValueError as error:
+            problems.append(Problem(place, "invalid", str(error), item))
+        else:
+            skills[skill["name"]] = skill
+    return list(skills.values())
 
 
 _RESOLVE: dict[str, Callable[[Any, list[Problem]], Any]] = {
@@ -307,6 +368,9 @@ _RESOLVE: dict[str, Callable[[Any, list[Problem]], Any]] = {
     "session_limits": _keys,
     "timezone": _timezone,
     "tools": _tools,
+    "tool_filler": _greeting,
+    "skills": _skills,
+    "preparing": _preparing,
 }
 
 

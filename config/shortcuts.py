@@ -92,7 +92,8 @@ def llm(value: object) -> dict[str, Any]:
 def tool(value: object) -> dict[str, Any]:
     """A function in chat-completions form; the flat form ``{name, description, parameters}`` is accepted.
 
-    Raises ``ValueError`` when a model could not be offered it.
+    So is the SDK's own tool object, which ``call.update`` serialises as it is: its parameters are ``_jsonSchema``
+    (protocol 3.8). Raises ``ValueError`` when a model could not be offered it.
     """
     if not isinstance(value, Mapping):
         raise ValueError("expected an object")
@@ -100,14 +101,15 @@ def tool(value: object) -> dict[str, Any]:
     if not isinstance(function, Mapping) or value.get("type", "function") != "function":
         raise ValueError('expected {"type": "function", "function": {…}}')
     name, description = function.get("name"), function.get("description")
-    parameters = function.get("parameters")
+    parameters = function.get("_jsonSchema", function.get("parameters"))
     if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
         raise ValueError("expected a name of 1 to 64 letters, digits, _ or -")
     if description is not None and not isinstance(description, str):
         raise ValueError("expected a description that is text")
     if parameters is not None and not isinstance(parameters, Mapping):
         raise ValueError("expected parameters that are a JSON schema object")
-    sendable(value)
+    sendable(parameters)
+    sendable(description)
     return {
         "type": "function",
         "function": {

@@ -161,7 +161,7 @@ def test_flat_and_nested_tools() -> None:
             [("config.colour", "unknown"), ("config.speaker_filter", "unsupported")],
         ),
         ({"config": 5}, [("config", "invalid")]),
-        ({"skills": [], "knowledgeBase": "x"}, [("skills", "unsupported"), ("knowledge_base", "unsupported")]),
+        ({"knowledgeBase": "x", "skills": 1}, [("knowledge_base", "unsupported"), ("skills", "invalid")]),
         ({"memory": {}, "mode": 1, "media": {}}, []),
         ({"prompt": 5}, [("prompt", "invalid")]),
         ({"prompt": "\ud800"}, [("prompt", "invalid")]),
@@ -279,7 +279,15 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-KEYS = [*AgentConfig.model_fields, "promptVars", "instructions", "config", "skills", "greetingInChat", "sessionLimits"]
+KEYS = [
+    *AgentConfig.model_fields,
+    "promptVars",
+    "instructions",
+    "config",
+    "greetingInChat",
+    "toolFiller",
+    "sessionLimits",
+]
 PARTS = [
     "provider",
     "engine",

@@ -118,7 +118,7 @@ def test_any_problem_of_a_declared_agent_stops_the_start(tmp_path: Path) -> None
         [agents.mara]
         promt = "secret plan"
         timezone = "Mars/Olympus"
-        skills = []
+        knowledge_base = "x"
         interruption = { min_words = "two" }
         [agents.Mara]
         [agents."!!"]
@@ -130,7 +130,7 @@ def test_any_problem_of_a_declared_agent_stops_the_start(tmp_path: Path) -> None
     assert "secret plan" not in text
     assert f"agents.mara.timezone = 'Mars/Olympus' in {file}: unknown time zone" in text
     assert f"agents.mara.interruption.min_words = 'two' in {file}: expected a valid integer" in text
-    assert f"agents.mara.skills = [] in {file}: has no effect" in text
+    assert f"agents.mara.knowledge_base = 'x' in {file}: has no effect" in text
     assert f"agents.Mara in {file}: expected a name" in text
     assert f"agents.!! in {file}: expected a name" in text
 
