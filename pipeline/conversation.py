@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 
 from pipeline.llm import Message
 
@@ -16,12 +17,20 @@ MODEL_MESSAGES = 100
 
 @dataclass(slots=True)
 class _Entry:
-    message: Message
-    message_id: str | None
+    """What belongs together: one message, or one round of tools. Its place is taken before it is known how it ends."""
+
+    id: str | None = None
+    kept: list[Message] = field(default_factory=list)
+    """What counts as said."""
+    told: list[Message] = field(default_factory=list)
+    """What the model reads: until it is heard what the bot means to say, and the results that are for one reply only."""
+    is_tools: bool = False
+    is_aside: bool = False
+    """Said on behalf of the backend: it was heard, and is no part of the model's own history (protocol 3.12)."""
 
 
 class Conversation:
-    """The history of one call in chat-completions form, without the system prompt.
+    """The history of one call or chat in chat-completions form, without the system prompt.
 
     A message of the bot is added as far as it was heard. It stands under its id, so that it can be taken out again.
     """
@@ -30,41 +39,93 @@ class Conversation:
         self._entries: list[_Entry] = []
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(len(entry.kept) for entry in self._entries if not entry.is_aside)
 
     def add_user(self, text: str) -> None:
-        self._add({"role": "user", "content": text}, None)
-
-    def add_assistant(self, message_id: str, text: str) -> None:
-        self._add({"role": "assistant", "content": text}, message_id)
-
-    def add_tools(self, message_id: str, message: Message, results: Iterable[Message]) -> None:
-        """One round of tools: the assistant's message with ``tool_calls`` and the ``tool`` messages that answer it."""
-        for each in (message, *results):
-            self._add(each, message_id)
+        self._add_plain({"role": "user", "content": text})
 
     def replace_user(self, text: str) -> None:
         """The user went on: ``text`` takes the place of what they said last."""
-        for entry in reversed(self._entries):
-            if entry.message["role"] == "user":
-                entry.message = {"role": "user", "content": text}
+        message = {"role": "user", "content": text}
+        for position, entry in enumerate(reversed(self._entries), 1):
+            if entry.kept and entry.kept[0]["role"] == "user":
+                self._entries[-position] = _Entry(None, [message], [message])
                 return
         self.add_user(text)
 
+    def plan(self, message_id: str, text: str) -> None:
+        """The bot is about to say ``text``: it takes its place now, and the model counts it as said until it is known."""
+        entry = self._find(message_id) or self._add(_Entry(message_id))
+        entry.told = [{"role": "assistant", "content": text}] if text else []
+
+    def add_assistant(self, message_id: str, text: str, *, aside: bool = False) -> None:
+        """The bot has said ``text``, in the place that was planned for it if there is one. Empty: it said nothing."""
+        entry = self._find(message_id)
+        if not text:
+            if entry:
+                self._entries.remove(entry)
+            return
+        entry = entry or self._add(_Entry(message_id))
+        entry.kept = [{"role": "assistant", "content": text}]
+        entry.is_aside = aside
+        entry.told = [] if aside else entry.kept
+        self._forget_oldest()
+
     def remove(self, message_id: str) -> None:
         """Take out what the assistant said under this id. Rounds of tools stay: they happened."""
-        self._entries = [
-            entry for entry in self._entries if entry.message_id != message_id or not _is_speech(entry.message)
-        ]
+        self._entries = [entry for entry in self._entries if entry.id != message_id or entry.is_tools]
+
+    def open_tools(self, round_id: str) -> None:
+        """A round of tools begins; what it comes to will stand here."""
+        self._add(_Entry(round_id, is_tools=True))
+
+    def close_tools(
+        self, round_id: str, message: Message, results: Iterable[Message], ephemeral: Collection[str] = ()
+    ) -> None:
+        """One round of tools: the assistant's message with ``tool_calls`` and the ``tool`` messages that answer it.
+
+        The calls whose ids are ``ephemeral`` are read by the model until ``end_reply``, and are no part of the history.
+        """
+        entry = self._find(round_id, is_tools=True) or self._add(_Entry(round_id, is_tools=True))
+        entry.told = [dict(message), *map(dict, results)]
+        entry.kept = _without_calls(entry.told, ephemeral) if ephemeral else entry.told
+        self._forget_oldest()
+
+    def end_reply(self) -> None:
+        """What was for one reply only is forgotten."""
+        for entry in self._entries:
+            if entry.is_tools and entry.kept is not entry.told and entry.told:
+                entry.told = entry.kept
+
+    def restore(self, messages: Iterable[Message]) -> None:
+        """``messages`` take the place of all that was said, but for a greeting that nobody has answered yet."""
+        answered = any(entry.kept and entry.kept[0]["role"] == "user" for entry in self._entries)
+        greeting = [] if answered else self._entries
+        self._entries = []
+        self.extend(messages)
+        self._entries += greeting
+
+    def extend(self, messages: Iterable[Message]) -> None:
+        """Append messages of any role, as far as they form a valid history: no call of a tool without its result."""
+        for messages_of_entry in _entries(messages):
+            is_tools = "tool_calls" in messages_of_entry[0]
+            self._add(_Entry(None, messages_of_entry, messages_of_entry, is_tools=is_tools))
+
+    def clear(self) -> None:
+        self._entries = []
 
     def messages(self) -> list[Message]:
-        """All of it, as for ``call.ended``."""
-        return [dict(entry.message) for entry in self._entries]
+        """All that was said, as for ``call.ended``."""
+        return [dict(message) for entry in self._entries for message in entry.kept]
+
+    def history(self) -> list[Message]:
+        """The same without what the backend had said aside."""
+        return [dict(message) for entry in self._entries if not entry.is_aside for message in entry.kept]
 
     def supposing(self, text: str, *, replaces: bool) -> Conversation:
         """A copy in which the user has said ``text`` too; ``replaces``: in place of what they said last."""
         copy = Conversation()
-        copy._entries = [_Entry(entry.message, entry.message_id) for entry in self._entries]
+        copy._entries = list(self._entries)
         if replaces:
             copy.replace_user(text)
         else:
@@ -74,13 +135,24 @@ class Conversation:
     def for_model(self, system_prompt: str, limit: int = MODEL_MESSAGES) -> list[Message]:
         """The system prompt (when there is one) and at most ``limit`` last messages that form a valid request."""
         system: list[Message] = [{"role": "system", "content": system_prompt}] if system_prompt else []
-        return system + recent(self.messages(), limit)
+        return system + recent([dict(message) for entry in self._entries for message in entry.told], limit)
 
-    def _add(self, message: Message, message_id: str | None) -> None:
-        self._entries.append(_Entry(dict(message), message_id))
-        if len(self._entries) > MAX_MESSAGES:
-            kept = recent([entry.message for entry in self._entries], MAX_MESSAGES)
-            del self._entries[: len(self._entries) - len(kept)]
+    def _add_plain(self, message: Message) -> None:
+        self._add(_Entry(None, [message], [message]))
+
+    def _add(self, entry: _Entry) -> _Entry:
+        self._entries.append(entry)
+        self._forget_oldest()
+        return entry
+
+    def _find(self, entry_id: str, *, is_tools: bool = False) -> _Entry | None:
+        entries = reversed(self._entries)
+        return next((entry for entry in entries if entry.id == entry_id and entry.is_tools == is_tools), None)
+
+    def _forget_oldest(self) -> None:
+        excess = sum(max(1, len(entry.kept)) for entry in self._entries) - MAX_MESSAGES
+        while excess > 0:
+            excess -= max(1, len(self._entries.pop(0).kept))
 
 
 def recent(messages: Sequence[Message], limit: int) -> list[Message]:
@@ -97,5 +169,31 @@ def recent(messages: Sequence[Message], limit: int) -> list[Message]:
     return list(messages[start:])
 
 
-def _is_speech(message: Message) -> bool:
-    return message["role"] == "assistant" and not message.get("tool_calls")
+def _entries(messages: Iterable[Message]) -> list[list[Message]]:
+    """Messages in groups that stay together. A call without a result and a result without a call are left out."""
+    groups: list[list[Message]] = []
+    rows = [dict(message) for message in messages]
+    for position, message in enumerate(rows):
+        if message["role"] == "tool":
+            continue
+        group = [message]
+        if message.get("tool_calls"):
+            results: dict[str, Message] = {}
+            for answer in takewhile(lambda row: row["role"] == "tool", rows[position + 1 :]):
+                results.setdefault(answer["tool_call_id"], answer)
+            unanswered = [call["id"] for call in message["tool_calls"] if call["id"] not in results]
+            group = _without_calls([message, *results.values()], unanswered)
+        if group:
+            groups.append(group)
+    return groups
+
+
+def _without_calls(round_of_tools: Sequence[Message], unwanted: Collection[str]) -> list[Message]:
+    """A round without some of its calls and without results of none of them; what the assistant said with it stays."""
+    message, *results = round_of_tools
+    calls = [call for call in message["tool_calls"] if call["id"] not in unwanted]
+    if not calls:
+        spoken = {key: value for key, value in message.items() if key != "tool_calls"}
+        return [spoken] if spoken.get("content") else []
+    wanted = {call["id"] for call in calls}
+    return [{**message, "tool_calls": calls}, *(each for each in results if each["tool_call_id"] in wanted)]

@@ -49,7 +49,7 @@ def test_tools_stay_when_their_answer_is_taken_back() -> None:
     conversation = Conversation()
     message, results = tool_round()
     conversation.add_user("Look.")
-    conversation.add_tools("a", message, results)
+    conversation.close_tools("a", message, results)
     conversation.add_assistant("a", "It is 42.")
     conversation.remove("a")
     assert conversation.messages() == [{"role": "user", "content": "Look."}, message, *results]
@@ -71,6 +71,75 @@ def test_what_is_only_supposed_changes_nothing() -> None:
     supposed.remove("a")
     assert conversation.messages() == before[:1]
     assert said(Conversation().supposing("Hi.", replaces=True)) == [("user", "Hi.")]
+
+
+def test_what_the_bot_means_to_say_has_its_place_before_it_is_heard() -> None:
+    conversation = Conversation()
+    conversation.add_user("Book it.")
+    conversation.plan("a", "One moment, please.")
+    conversation.open_tools("r")
+    conversation.add_user("Hurry.")
+    assert [message["content"] for message in conversation.for_model("")] == [
+        "Book it.",
+        "One moment, please.",
+        "Hurry.",
+    ]
+    assert said(conversation) == [("user", "Book it."), ("user", "Hurry.")]
+    message, results = tool_round()
+    conversation.close_tools("r", message, results)
+    conversation.add_assistant("a", "One moment,")
+    assert conversation.messages() == [
+        {"role": "user", "content": "Book it."},
+        {"role": "assistant", "content": "One moment,"},
+        message,
+        *results,
+        {"role": "user", "content": "Hurry."},
+    ]
+    conversation.plan("b", "Never heard.")
+    conversation.add_assistant("b", "")
+    assert "Never heard." not in str(conversation.for_model(""))
+
+
+def test_ephemeral_results_are_read_for_one_reply() -> None:
+    conversation = Conversation()
+    message, [result] = tool_round("t1")
+    other, [secret] = tool_round("t2")
+    both = message | {"tool_calls": message["tool_calls"] + other["tool_calls"]}
+    conversation.close_tools("r", both, [result, secret], ephemeral={"t2"})
+    assert conversation.for_model("") == [both, result, secret]
+    assert conversation.messages() == [message, result]
+    conversation.end_reply()
+    assert conversation.for_model("") == [message, result]
+    conversation.close_tools("q", other, [secret], ephemeral={"t2"})
+    conversation.end_reply()
+    assert conversation.for_model("") == conversation.messages() == [message, result]
+
+
+def test_what_the_backend_says_aside_is_heard_and_not_in_the_models_history() -> None:
+    conversation = Conversation()
+    conversation.add_assistant("s", "Your taxi is here.", aside=True)
+    assert said(conversation) == [("assistant", "Your taxi is here.")]
+    assert conversation.history() == conversation.for_model("") == []
+    assert len(conversation) == 0
+
+
+def test_a_restored_history_comes_before_a_greeting_that_nobody_answered() -> None:
+    conversation = Conversation()
+    conversation.add_assistant("g", "Hello!")
+    conversation.restore([{"role": "user", "content": "Before."}])
+    assert said(conversation) == [("user", "Before."), ("assistant", "Hello!")]
+    conversation.restore([{"role": "user", "content": "Other."}])
+    assert said(conversation) == [("user", "Other.")]
+    conversation.clear()
+    assert len(conversation) == 0
+
+
+def test_a_restored_history_is_valid() -> None:
+    message, [result] = tool_round("t")
+    unanswered, _ = tool_round("u")
+    conversation = Conversation()
+    conversation.extend([result, unanswered, message, result | {"tool_call_id": "x"}, result, result])
+    assert conversation.messages() == [message, result]
 
 
 def test_callers_cannot_change_the_history() -> None:
@@ -106,7 +175,7 @@ def test_what_a_model_sees_is_valid_and_recent(kinds: list[str], limit: int) -> 
         elif kind == "assistant":
             conversation.add_assistant(str(i), str(i))
         else:
-            conversation.add_tools(str(i), *tool_round(str(i)))
+            conversation.close_tools(str(i), *tool_round(str(i)))
     seen = conversation.for_model("", limit)
     everything = conversation.messages()
     assert seen == everything[len(everything) - len(seen) :]
