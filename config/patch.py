@@ -40,6 +40,33 @@ def patched(agent: AgentConfig, *patches: Patch) -> AgentConfig:
     return agent
 
 
+HOT = ("prompt", "raw_prompt", "tools", "tool_filler", "skills", "vars", "preparing")
+"""What an agent that is configured anew changes for its running sessions too. Protocol 3.8."""
+
+
+class LayeredAgent:
+    """The agent of one session: its own configuration, the browser's wishes over it, the backend's over both."""
+
+    def __init__(self, agent: AgentConfig) -> None:
+        self._agent = agent
+        self._browser: dict[str, Any] = {}
+        self._session: dict[str, Any] = {}
+
+    @property
+    def current(self) -> AgentConfig:
+        return patched(self._agent, self._browser, self._session)
+
+    def reload(self, agent: AgentConfig) -> None:
+        """Take over what is ``HOT``."""
+        self._agent = self._agent.model_copy(update={name: getattr(agent, name) for name in HOT})
+
+    def lay_browser(self, patch: Patch) -> None:
+        self._browser |= patch
+
+    def lay_session(self, patch: Patch) -> None:
+        self._session |= {name: _laid_over(self._session.get(name), value) for name, value in patch.items()}
+
+
 def _laid_over(old: Any, new: Any) -> Any:
     """``{"speed": 1.2}`` is not another voice, nor is ``{"temperature": 0}`` another model."""
     names = _NAMES.get(type(new))

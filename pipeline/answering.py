@@ -4,86 +4,80 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from pipeline.captions import Captions
-from pipeline.clauses import ClauseSplitter, clauses
+from pipeline.briefing import Question
+from pipeline.conversation import Conversation
 from pipeline.engine import EngineError
 from pipeline.events import CallError, Event, LlmError, LlmResponse, LlmThinking, TurnLatency
+from pipeline.generation import MAX_ROUNDS, Generation, closing
 from pipeline.hearing import Turn
 from pipeline.latency import Latency
-from pipeline.llm import GenerateOptions, LanguageModel, Message, TextDelta
-from pipeline.speakable import Spoken, spoken
-from pipeline.speaking import Speaking, Utterance
-from pipeline.tts import SpeechChunk, TextToSpeech
+from pipeline.speakable import Spoken
+from pipeline.speaking import Memory, Speaking, Utterance
+from pipeline.tools import Round, Tools
+from pipeline.voicing import Voicing, new_utterance
 
 logger = logging.getLogger(__name__)
-
-TOKEN_SECONDS = 15.0
-"""How long a language model may be silent."""
-
-AUDIO_SECONDS = 10.0
-"""How long a voice may take over a clause."""
 
 CLAUSES_AHEAD = 16
 """Clauses written ahead of the voice before the language model has to wait."""
 
+FILLER_SECONDS = 1.0
+"""How long a round of tools may take before the agent's filler is said."""
+
 Work = Callable[[], Coroutine[Any, Any, None]]
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """Who speaks, and the recording that stands in when they cannot."""
-
-    engine: TextToSpeech
-    name: str
-    language: str
-    speed: float
-    apology: SpeechChunk
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a language model is asked."""
-
-    engine: LanguageModel
-    messages: Sequence[Message]
-    options: GenerateOptions
 
 
 @dataclass(slots=True, eq=False)
 class _Draft:
     """An answer on its way: thought and synthesised, but neither heard nor told before it is ``confirmed``."""
 
-    turn_id: int
+    turn: Turn
     text: str
     """What it answers."""
+    question: Question
     utterance: Utterance
     latency: Latency
+    is_followup: bool = False
+    """It goes on after a round of tools, and may have nothing to add."""
     confirmed: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[Round | None] | None = None
+
+    def withdraw(self) -> None:
+        if self.task:
+            self.task.cancel()
 
 
 class Answering:
     """The bot's replies in one call. A reply is over when its last sound was written, not when it was heard."""
 
-    def __init__(self, speaking: Speaking, publish: Callable[[Event], None], voice: Voice) -> None:
-        self.voice = voice
-        """Whoever speaks the next reply."""
-        self.answers_turn = False
-        """The present or last reply answers a turn of the user."""
-        self.message_id = ""
+    def __init__(
+        self,
+        *,
+        voicing: Voicing,
+        speaking: Speaking,
+        conversation: Conversation,
+        tools: Tools,
+        prepare: Callable[[int], Awaitable[None]],
+        publish: Callable[[Event], None],
+    ) -> None:
+        """``prepare`` lets the backend set something before turn N is answered."""
+        self.message_ids: list[str] = []
         """Of the present or last reply, not of an apology in it."""
+        self.filler = ""
+        """Said while tools take long; empty: nothing."""
+        self._voicing = voicing
         self._speaking = speaking
+        self._conversation = conversation
+        self._tools = tools
+        self._prepare = prepare
         self._publish = publish
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()  # with those that were cancelled and are not over
+        self._tasks: set[asyncio.Task[Any]] = set()  # with those that were cancelled and are not over
         self._draft: _Draft | None = None
 
     @property
@@ -91,9 +85,10 @@ class Answering:
         return self._task is not None and not self._task.done()
 
     def greet(self, text: str) -> None:
-        """Say a text that is known in full."""
-        utterance = self._utterance(text, remember=False)
-        self._reply(lambda: self._recite(utterance), utterance, answers_turn=False)
+        """Say a text that is known in full, and stands in the history from now on."""
+        utterance = new_utterance(text, Memory.NONE)
+        self._conversation.add_assistant(utterance.id, text)
+        self._reply(lambda: self._voicing.recite(utterance), answers_turn=False)
 
     def prepare(self, turn: Turn, question: Question) -> None:
         """Begin to answer what the user may go on with: nothing of it is heard or told before ``answer``."""
@@ -102,31 +97,23 @@ class Answering:
 
     def withdraw(self) -> None:
         """The user goes on: what was prepared vanishes without a trace."""
-        if self._draft and self._draft.task:
-            self._draft.task.cancel()
+        if self._draft:
+            self._draft.withdraw()
         self._draft = None
 
-    def answer(self, turn: Turn, question: Question) -> None:
+    def answer(self, turn: Turn, ask: Callable[[], Question]) -> None:
         """Have the language model answer and say it as it is written, unless that is prepared already."""
-        draft = self._draft
-        if draft is None or (draft.turn_id, draft.text) != (turn.id, turn.text):
-            self.withdraw()
-            draft = self._begin(turn, question)
-        self._draft = None
-        self._take_over(draft.utterance, draft.task, answers_turn=True)
-        self._publish(LlmThinking(turn=turn.id))
-        draft.latency.begin(turn.silent_since)
-        draft.latency.reach("turn", turn.decided)
-        draft.latency.reach("stt", turn.final)
-        draft.confirmed.set()
+        draft, self._draft = self._draft, None
+        self._reply(lambda: self._lead(turn, ask, draft), answers_turn=True)
+        if draft and self._task:  # which may be cancelled before it begins
+            self._task.add_done_callback(lambda _: draft.withdraw())
 
     def apologise(self) -> None:
         """Something was lost that the user said."""
-        utterance = self._utterance("", remember=False)
-        self._reply(lambda: self._apologise(voice_works=True), utterance, answers_turn=False)
+        self._reply(lambda: self._voicing.apologise(voice_works=True), answers_turn=False)
 
     def stop(self) -> None:
-        """Think and synthesise no further. What waits to be heard is ``Speaking``'s to drop."""
+        """Think and synthesise no further. What waits to be heard is ``Speaking``'s to drop; tools run to their end."""
         self.withdraw()
         if self._task:
             self._task.cancel()
@@ -135,200 +122,145 @@ class Answering:
         self.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _utterance(self, text: str, *, remember: bool) -> Utterance:
-        return Utterance(f"msg_{uuid.uuid4().hex}", text, remember)
+    # --- one reply
 
-    def _begin(self, turn: Turn, question: Question) -> _Draft:
-        draft = _Draft(turn.id, turn.text, self._utterance("", remember=True), Latency())
-        draft.task = self._spawn(lambda: self._answer(draft, question), draft.confirmed)
-        return draft
+    def _reply(self, work: Work, *, answers_turn: bool) -> None:
+        self.stop()
+        self.message_ids = []
+        self._speaking.begin_reply(answers_turn=answers_turn)
+        self._task = self._spawn(self._guard(work))
 
-    def _reply(self, work: Work, utterance: Utterance, *, answers_turn: bool) -> None:
-        known = asyncio.Event()
-        known.set()
-        self._take_over(utterance, self._spawn(work, known), answers_turn=answers_turn)
-
-    def _spawn(self, work: Work, confirmed: asyncio.Event) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._guard(work, confirmed), name="reply")
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work, name="reply")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _take_over(self, utterance: Utterance, task: asyncio.Task[None] | None, *, answers_turn: bool) -> None:
-        """This is the present reply."""
-        self.stop()
-        self.answers_turn, self.message_id = answers_turn, utterance.id
-        self._speaking.begin_reply()
-        self._task = task
-
-    async def _guard(self, work: Work, confirmed: asyncio.Event) -> None:
+    async def _guard(self, work: Work) -> None:
         """A fault of ours costs this reply, not the call."""
         try:
             await work()
         except Exception:
             logger.exception("A reply broke")
-            await confirmed.wait()
             self._publish(CallError(error="The reply broke", code="INTERNAL"))
-            await self._apologise(voice_works=False)
+            await self._voicing.apologise(voice_works=False)
 
-    async def _recite(self, utterance: Utterance) -> None:
-        splitter = ClauseSplitter()
-        pieces = [spoken(clause, self.voice.language) for clause in splitter.feed(utterance.text) + splitter.flush()]
-        error = await self._say(utterance, _each(list(filter(None, pieces))))
-        if error:
-            self._publish(CallError(error=str(error), code="TTS_FAILED"))
-            await self._apologise(voice_works=False)
+    async def _lead(self, turn: Turn, ask: Callable[[], Question], draft: _Draft | None) -> None:
+        """From the end of a turn through rounds of tools to the last word."""
+        await self._tools.settled()
+        await self._prepare(turn.id)
+        question = ask()
+        if draft is None or (draft.turn.id, draft.text, draft.question) != (turn.id, turn.text, question):
+            if draft:
+                draft.withdraw()
+            draft = self._begin(turn, question)
+        self._publish(LlmThinking(turn=turn.id))
+        draft.latency.begin(turn.silent_since)
+        draft.latency.reach("turn", turn.decided)
+        draft.latency.reach("stt", turn.final)
+        try:
+            current = await self._finish(draft)
+            rounds = 0
+            while current is not None:
+                await self._await_tools(current)
+                if not current.wants_followup:
+                    return
+                rounds += 1
+                question = ask() if rounds < MAX_ROUNDS else replace(ask(), tools=())
+                current = await self._finish(self._begin(turn, question, is_followup=True))
+        finally:
+            self._conversation.end_reply()
 
-    async def _answer(self, draft: _Draft, question: Question) -> None:
+    def _begin(self, turn: Turn, question: Question, *, is_followup: bool = False) -> _Draft:
+        utterance = new_utterance("", Memory.HISTORY, answers_turn=True)
+        draft = _Draft(turn, turn.text, question, utterance, Latency(), is_followup)
+        draft.task = self._spawn(self._answer(draft))
+        return draft
+
+    async def _finish(self, draft: _Draft) -> Round | None:
+        """The draft may be heard. Returns the tools that the model wants, when all else is said."""
+        self.message_ids.append(draft.utterance.id)
+        draft.confirmed.set()
+        try:
+            return await draft.task if draft.task else None
+        finally:
+            draft.withdraw()
+
+    async def _await_tools(self, current: Round) -> None:
+        if self.filler:
+            try:
+                async with asyncio.timeout(FILLER_SECONDS):
+                    await self._tools.finish(current)
+            except TimeoutError:
+                if not self._speaking.active:
+                    await self._voicing.recite(new_utterance(self.filler, Memory.ASIDE, answers_turn=True))
+        await self._tools.finish(current)
+
+    async def _answer(self, draft: _Draft) -> Round | None:
         utterance, latency = draft.utterance, draft.latency
-        utterance.on_first_sound = lambda: latency.reach("tts", self._loop.time())
-        utterance.on_first_packet = lambda: self._report(draft)
+        if not draft.is_followup:
+            utterance.on_first_sound = lambda: latency.reach("tts", self._loop.time())
+            utterance.on_first_packet = lambda: self._report(draft)
         written: asyncio.Queue[Spoken | None] = asyncio.Queue(CLAUSES_AHEAD)
         async with asyncio.TaskGroup() as group:
-            writer = group.create_task(self._write(question, draft, written))
-            silent = await self._say(utterance, _taken(written), draft.confirmed)
+            writer = group.create_task(self._write(draft, written))
+            silent = await self._voicing.say(utterance, _taken(written), draft.confirmed)
             if silent:
                 writer.cancel()
         await draft.confirmed.wait()
-        thoughtless = None if silent else writer.result()
+        current, thoughtless = (None, None) if silent else writer.result()
         if silent:
             self._publish(CallError(error=str(silent), code="TTS_FAILED"))
         if thoughtless:
             self._publish(LlmError(error=str(thoughtless), code="LLM_FAILED"))
         if silent or thoughtless:
-            await self._apologise(voice_works=not silent)
+            await self._voicing.apologise(voice_works=not silent)
+        return current
 
     async def _write(
-        self, question: Question, draft: _Draft, written: asyncio.Queue[Spoken | None]
-    ) -> EngineError | None:
+        self, draft: _Draft, written: asyncio.Queue[Spoken | None]
+    ) -> tuple[Round | None, EngineError | None]:
         """Put what can be spoken of the answer into ``written``, clause by clause, then ``None``."""
         said = False
         error = None
-        answer = _Answer()
+        current = None
+        generation = Generation(draft.question)
         try:
-            async with _closing(clauses(self._text(question, draft.latency, answer))) as parts:
-                async for part in parts:
-                    if piece := spoken(part, self.voice.language):
-                        draft.latency.reach("clause", self._loop.time())
-                        said = True
-                        await written.put(piece)
+            async with closing(self._voicing.pieces(self._timed(generation, draft.latency))) as pieces:
+                async for piece in pieces:
+                    draft.latency.reach("clause", self._loop.time())
+                    said = True
+                    await written.put(piece)
             await draft.confirmed.wait()
-            self._publish(LlmResponse(text=answer.text, finish_reason="stop", engine=answer.engine))
-            if not said:
+            if generation.text or generation.calls or not draft.is_followup:
+                reason = generation.finish_reason
+                self._publish(LlmResponse(text=generation.text, finish_reason=reason, engine=generation.engine))
+            if said:
+                self._conversation.plan(draft.utterance.id, generation.text.strip())
+            if generation.calls:
+                current = self._tools.start(generation.calls)
+            elif not said and not draft.is_followup:
                 error = EngineError("The language model had nothing to say")
         except EngineError as failure:
             error = failure
         await written.put(None)
-        return error
+        return current, error
 
-    async def _text(self, question: Question, latency: Latency, answer: _Answer) -> AsyncGenerator[str, None]:
-        """The text of the answer as it comes. Raises ``EngineError``."""
-        async with _closing(question.engine.generate(question.messages, (), question.options)) as deltas:
-            while True:
-                try:
-                    async with asyncio.timeout(TOKEN_SECONDS):
-                        delta = await anext(deltas)
-                except StopAsyncIteration:
-                    return
-                except TimeoutError:
-                    raise EngineError("The language model took too long") from None
-                if isinstance(delta, TextDelta):
-                    latency.reach("llm", self._loop.time())
-                    answer.text += delta.text
-                    answer.engine = delta.engine
-                    yield delta.text
-
-    async def _say(
-        self, utterance: Utterance, pieces: AsyncIterator[Spoken], confirmed: asyncio.Event | None = None
-    ) -> EngineError | None:
-        """Speak the pieces as they come, but nothing before it is ``confirmed``.
-
-        The voice's time runs only while it has something to speak.
-        """
-        voice, captions = self.voice, Captions()
-        said = False
-
-        async def timed(limit: asyncio.Timeout) -> AsyncGenerator[str, None]:
-            nonlocal said
-            while True:
-                limit.reschedule(None)  # what the voice waits for now is not its own fault
-                piece = await anext(pieces, None)
-                limit.reschedule(self._loop.time() + AUDIO_SECONDS)
-                if piece is None:
-                    return
-                said = True
-                captions.expect(piece)
-                yield piece.text
-
-        begun = confirmed is None or confirmed.is_set()
-        if begun:
-            self._speaking.begin(utterance)
-        try:
-            async with asyncio.timeout(None) as limit, _closing(pieces), _closing(timed(limit)) as words:
-                sound = voice.engine.speak(words, voice=voice.name, language=voice.language, speed=voice.speed)
-                async with _closing(sound) as chunks:
-                    async for chunk in chunks:
-                        if confirmed and not begun:
-                            limit.reschedule(None)
-                            await confirmed.wait()
-                            self._speaking.begin(utterance)
-                            begun = True
-                        self._speaking.write(utterance, SpeechChunk(chunk.pcm, captions.written(chunk.words)))
-                        limit.reschedule(None)
-                        await self._speaking.room()
-                        limit.reschedule(self._loop.time() + AUDIO_SECONDS)
-        except TimeoutError:
-            return EngineError("The voice took too long")
-        except EngineError as error:
-            return error
-        finally:
-            self._speaking.complete(utterance)
-        return EngineError("The voice made no sound") if said and not utterance.has_audio else None
-
-    async def _apologise(self, *, voice_works: bool) -> None:
-        recording = self.voice.apology
-        text = " ".join(word.word for word in recording.words)
-        utterance = self._utterance(text, remember=False)
-        if voice_works:
-            await self._say(utterance, _each([spoken(text, self.voice.language)]))
-        if not utterance.has_audio:
-            utterance = self._utterance(text, remember=False)
-            self._speaking.begin(utterance)
-            self._speaking.write(utterance, recording)
-            self._speaking.complete(utterance)
+    async def _timed(self, generation: Generation, latency: Latency) -> AsyncGenerator[str, None]:
+        async with closing(generation.deltas()) as deltas:
+            async for text in deltas:
+                latency.reach("llm", self._loop.time())
+                yield text
 
     def _report(self, draft: _Draft) -> None:
         draft.latency.reach("send", self._loop.time())
         if stages := draft.latency.stages():
             total = sum(stages.values())
             self._publish(
-                TurnLatency(turn_id=draft.turn_id, message_id=draft.utterance.id, stages=stages, total_ms=total)
+                TurnLatency(turn_id=draft.turn.id, message_id=draft.utterance.id, stages=stages, total_ms=total)
             )
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What the language model wrote so far."""
-
-    text: str = ""
-    engine: str = ""
-
-
-async def _each(pieces: Sequence[Spoken]) -> AsyncGenerator[Spoken, None]:
-    for piece in pieces:
-        yield piece
 
 
 async def _taken(queue: asyncio.Queue[Spoken | None]) -> AsyncGenerator[Spoken, None]:
     while (piece := await queue.get()) is not None:
         yield piece
-
-
-@asynccontextmanager
-async def _closing(stream: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
-    """Close an engine's iterator when it is left, which cancels the work behind it."""
-    try:
-        yield stream
-    finally:
-        if (aclose := getattr(stream, "aclose", None)) is not None:
-            await aclose()

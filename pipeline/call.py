@@ -10,13 +10,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from config.agent import AgentConfig, LlmConfig
+from config.agent import AgentConfig, text_for
 from config.identity import base_language
+from config.patch import Patch
 from media.audio import AudioFrame, Pcm
 from media.playout import Playout
 from pipeline import control
-from pipeline.answering import Answering, Question, Voice
-from pipeline.conversation import Conversation
+from pipeline.answering import Answering
+from pipeline.briefing import Question
+from pipeline.desk import Desk, Handler, optional_text_of, text_of
 from pipeline.engine import CallEngines, Engines
 from pipeline.events import (
     CallEnded,
@@ -26,18 +28,21 @@ from pipeline.events import (
     ConfigUpdated,
     Event,
     SessionEnded,
+    SessionOver,
     SessionStarted,
     SessionTimeout,
 )
 from pipeline.hearing import Hearing, Turn
 from pipeline.limits import Limits
-from pipeline.llm import GenerateOptions
-from pipeline.prompt import PromptTemplate
+from pipeline.messages import MAX_ID, MAX_TEXT, Messages
+from pipeline.mind import Mind
+from pipeline.session import Reply
 from pipeline.speakable import spoken
-from pipeline.speaking import Speaking
+from pipeline.speaking import Memory, Speaking, Utterance
 from pipeline.turn import TurnMachine
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import BotState, Duck, PausePlayback, ResumePlayback
+from pipeline.voicing import Voice, Voicing
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +64,17 @@ EARLY_MESSAGES = 32
 LIMITS_SECONDS = 0.25
 """How often the session limits are looked at."""
 
+CONFIGURE_SECONDS = 0.6
+"""How long a call with metadata waits for its backend to configure it before the greeting. Protocol 3.8."""
+
+EQUIPMENT = frozenset({"voice", "language", "stt", "llm", "flash"})
+"""What of the agent decides which engines a call has."""
+
+TURN_TAKING = frozenset({"interruption", "vad", "turn_detection"})
+
+LIMITS = frozenset({"idle_timeout", "max_duration"})
+"""Reasons of which the backend is told before the end. Protocol 3.18."""
+
 
 class Line(Protocol):
     """The media session of a call."""
@@ -71,9 +87,10 @@ class Line(Protocol):
 
 
 class Call:
-    """Implements ``media.audio.LineObserver``. ``publish`` gets every event, each once, in order, on the event loop.
+    """A ``pipeline.session.Session`` that is spoken, and the ``media.audio.LineObserver`` of its line.
 
-    A call begins with ``attach`` and lasts until the line is closed or ``hangup``; then nothing of it is left.
+    ``publish`` gets every event, each once, in order, on the event loop. A call begins with ``attach`` and lasts until
+    the line is closed or ``hangup``; then nothing of it is left.
     """
 
     def __init__(
@@ -86,17 +103,17 @@ class Call:
         metadata: Mapping[str, Any],
     ) -> None:
         self.id = id
-        self._agent = agent
         self._engines = engines
         self._publish = publish
         self._metadata = dict(metadata)
         self._loop = asyncio.get_running_loop()
         self._epoch = time.time() - self._loop.time()
-        self._conversation = Conversation()
-        self._ui_context: dict[str, str] = {}
+        self._mind = Mind(agent, channel="voice", publish=publish, clock=self._now, on_configured=self._on_configured)
         self._connected = asyncio.Event()
         self._channel_open = asyncio.Event()
+        self._configured = asyncio.Event()
         self._listening = False
+        self._muted_by_browser = self._on_hold = False
         self._early: list[str] = []
         self._started: float | None = None
         self._over: asyncio.Future[str] = self._loop.create_future()
@@ -106,25 +123,56 @@ class Call:
         self._line: Line
         self._chosen: CallEngines
         self._speaking: Speaking
+        self._voicing: Voicing
         self._answering: Answering
+        self._messages: Messages
         self._hearing: Hearing
+        self._desk: Desk
         self._limits: Limits
 
     def attach(self, line: Line) -> None:
         """The line that this call observes, before anything happens on it. Begins the call's own life."""
+        agent = self._mind.agent
         self._line = line
-        self._chosen = self._engines.choose(self._agent)
-        self._speaking = Speaking(line.playout, self._publish, self._conversation.add_assistant)
-        self._answering = Answering(self._speaking, self._publish, self._voice())
+        self._chosen = self._engines.choose(agent)
+        self._speaking = Speaking(line.playout, self._publish, self._remember)
+        self._voicing = Voicing(self._speaking, self._publish, self._voice())
+        self._answering = Answering(
+            voicing=self._voicing,
+            speaking=self._speaking,
+            conversation=self._mind.conversation,
+            tools=self._mind.tools,
+            prepare=self._mind.prepare,
+            publish=self._publish,
+        )
         self._hearing = Hearing(
-            machine=TurnMachine(TurnSettings.of(self._agent), self._chosen.language),
+            machine=TurnMachine(TurnSettings.of(agent), self._chosen.language),
             ears=self._engines.ears,
             engine=self._chosen.stt,
             publish=self._publish,
             interlocutor=self,
             wall_clock=self._wall_clock,
         )
+        self._messages = Messages(
+            voicing=self._voicing,
+            speaking=self._speaking,
+            publish=self._publish,
+            answerable=lambda: self._hearing.answerable,
+        )
+        self._desk = Desk(self.id, self._mind.handlers(), self._messages.handlers(), self._handlers())
         self._task = asyncio.create_task(self._live(), name=f"call {self.id}")
+
+    # --- what the server does with it (pipeline.session.Session)
+
+    def command(self, frame: Mapping[str, Any], reply: Reply) -> None:
+        if not self._over.done():
+            self._desk.take(frame, reply)
+
+    def reload(self, agent: AgentConfig) -> None:
+        self._mind.reload(agent)
+
+    def attend(self, present: bool) -> None:
+        self._mind.attend(present)
 
     def hangup(self, reason: str) -> None:
         """End the call: what is being said is cut, the browser is told ``reason``. Protocol 3.9 lists the reasons."""
@@ -160,11 +208,16 @@ class Call:
             case control.InjectText():
                 self._hearing.type(action.text)
             case control.Mute():
-                self._hearing.mute() if action.on else self._hearing.unmute()
+                self._muted_by_browser = action.on
+                self._mute()
             case control.SetContext():
-                self._set_context(action.key, action.value)
+                self._mind.set_context(action.key, action.value)
             case control.Configure():
-                self._configure(action.changes)
+                patch, accepted = control.configured(action.changes)
+                self._mind.lay_browser(patch)
+                self._publish(ConfigUpdated(config=accepted))
+                if accepted:
+                    self._switch()
 
     def on_closed(self, reason: str) -> None:
         self._line_closed = True
@@ -174,23 +227,24 @@ class Call:
 
     def bot_state(self) -> BotState:
         transcribing = self._hearing.transcribing
+        replying = self._answering.busy or self._messages.busy
         return BotState(
-            busy=transcribing or self._answering.busy or self._speaking.active,
+            busy=transcribing or replying or self._speaking.active,
             audible=self._speaking.audible,
             owed=transcribing,
-            left_ms=None if self._answering.busy else self._speaking.left_ms,
+            left_ms=None if replying else self._speaking.left_ms,
             played_ms=0 if transcribing else self._speaking.played_ms,  # else it is that of the reply before
-            answering=transcribing or self._answering.answers_turn,
+            answering=transcribing or self._speaking.answers_turn,
         )
 
     def on_user_active(self) -> None:
         self._limits.user_spoke()
 
     def on_interruption(self, *, continued: bool) -> None:
-        self._answering.stop()
-        self._speaking.interrupt("continuation" if continued else "user_spoke")
+        self._silence("continuation" if continued else "user_spoke")
         if continued:
-            self._conversation.remove(self._answering.message_id)
+            for message_id in (*self._answering.message_ids, *self._messages.reply_ids):
+                self._mind.conversation.remove(message_id)
 
     def on_yield(self, decision: Duck | PausePlayback | ResumePlayback) -> None:
         match decision:
@@ -208,20 +262,25 @@ class Call:
         return self._speaking.saying()
 
     def on_eager(self, turn: Turn) -> None:
-        if self._agent.generates:
-            supposed = self._conversation.supposing(turn.text, replaces=turn.continued)
-            self._answering.prepare(turn, self._question(supposed))
+        if self._answers and not self._mind.tools.pending:
+            supposed = self._mind.conversation.supposing(turn.text, replaces=turn.continued)
+            chosen = self._chosen
+            self._answering.prepare(turn, self._mind.ask(chosen.llm, chosen.language, supposed))
 
     def on_eager_withdrawn(self) -> None:
         self._answering.withdraw()
+        self._messages.withdraw()
 
     def on_turn(self, turn: Turn) -> None:
         if turn.continued:
-            self._conversation.replace_user(turn.text)
+            self._mind.conversation.replace_user(turn.text)
         else:
-            self._conversation.add_user(turn.text)
-        if self._agent.generates:
-            self._answering.answer(turn, self._question(self._conversation))
+            self._mind.conversation.add_user(turn.text)
+        if self._answers:
+            self._messages.confirm()
+            self._answering.answer(turn, self._ask)
+        else:
+            self._messages.expect(awaited=self._mind.is_attended and not self._mind.agent.generates)
 
     def on_unheard(self) -> None:
         self._answering.apologise()
@@ -253,39 +312,48 @@ class Call:
             self.hangup("failed")
 
     async def _begin(self) -> None:
-        self._started = self._loop.time()
-        self._limits = Limits(self._agent.session_limits, self._started)
-        language = base_language(self._chosen.language)
-        self._publish(CallStarted(language=language, metadata=self._metadata))
-        engines = {"stt": self._chosen.stt.name, "llm": self._chosen.llm.name, "tts": self._chosen.tts.name}
-        self._publish(SessionStarted(agent=self._agent.id, language=language, engines=engines))
         with suppress(TimeoutError):
             async with asyncio.timeout(CHANNEL_SECONDS):
                 await self._channel_open.wait()
+        self._started = self._loop.time()
+        self._limits = Limits(self._mind.agent.session_limits, self._started)
+        language = base_language(self._chosen.language)
+        self._publish(CallStarted(language=language, metadata=self._metadata))
+        engines = {"stt": self._chosen.stt.name, "llm": self._chosen.llm.name, "tts": self._chosen.tts.name}
+        self._publish(SessionStarted(agent=self._mind.agent.id, language=language, engines=engines))
         await self._equip()
+        await self._await_configuration()
         self._hearing.recognition.open()
         self._listening = True
-        if greeting := self._greeting():
+        greeting = self._greeting()
+        if greeting and not self._on_hold:
             self._answering.greet(greeting)
-            self._conversation.add_assistant(self._answering.message_id, greeting)
         early, self._early = self._early, []
         for text in early:
             self.on_message(text)
+
+    async def _await_configuration(self) -> None:
+        """Let the backend choose voice and language by the metadata before anything is said."""
+        if self._metadata and self._mind.is_attended and self._started is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._started + CONFIGURE_SECONDS):
+                    await self._configured.wait()
+        if self._switching:
+            await asyncio.gather(self._switching, return_exceptions=True)
 
     def _watch(self) -> None:
         """Look at the limits."""
         if self._hearing.talking:
             self._limits.user_spoke()
-        for event in self._limits.advance(self._loop.time(), busy=self.bot_state().busy):
+        for event in self._limits.advance(self._loop.time(), busy=self.bot_state().busy or self._on_hold):
             if isinstance(event, SessionTimeout):
-                self.hangup(event.reason)  # which publishes it, as the last event
+                self.hangup(event.reason)  # which publishes it
             else:
                 self._publish(event)
 
     async def _take_leave(self, reason: str) -> None:
         self._listening = False
-        self._answering.stop()
-        self._speaking.interrupt("cancelled")
+        self._silence("cancelled")
         self._hearing.leave()
         if self._started is not None:
             self._publish_end(self._started, reason)
@@ -296,6 +364,8 @@ class Call:
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._answering.aclose()
+                await self._messages.aclose()
+                await self._mind.aclose()
                 await self._hearing.aclose()
         except TimeoutError:
             logger.warning("call %s: an engine did not let go in time", self.id)
@@ -304,82 +374,136 @@ class Call:
 
     def _publish_end(self, started: float, reason: str) -> None:
         now = self._loop.time()
+        if reason in LIMITS:
+            self._publish(SessionTimeout(reason=reason))
         self._publish(
             CallEnded(
                 reason=reason,
                 duration_seconds=round(now - started, 3),
                 started_at=self._wall_clock(started),
                 ended_at=self._wall_clock(now),
-                messages=self._conversation.messages(),
+                messages=self._mind.conversation.messages(),
             )
         )
         if not self._line_closed:
             self._publish(SessionEnded(reason=reason))
-            self._publish(SessionTimeout(reason=reason))
+            self._publish(SessionOver(reason=reason))
 
-    # --- the agent of this call
+    # --- the bot's side
 
-    def _set_context(self, key: str, value: str | None) -> None:
-        if value is None:
-            self._ui_context.pop(key, None)
-        elif key in self._ui_context or len(self._ui_context) < control.MAX_CONTEXT_KEYS:
-            self._ui_context[key] = value
+    @property
+    def _answers(self) -> bool:
+        return self._mind.answers and not self._on_hold
 
-    def _configure(self, changes: Mapping[str, Any]) -> None:
-        self._agent, accepted = control.configured(self._agent, changes)
-        self._publish(ConfigUpdated(config=accepted))
-        if accepted:
-            if self._switching:
-                self._switching.cancel()
-            self._switching = asyncio.create_task(self._equip(), name=f"switch {self.id}")
+    def _ask(self) -> Question:
+        return self._mind.ask(self._chosen.llm, self._chosen.language)
+
+    def _silence(self, reason: str) -> None:
+        """Stop thinking and speaking; what was promised to be said is taken back."""
+        self._answering.stop()
+        self._speaking.interrupt(reason)
+        self._messages.drop()
+
+    def _remember(self, utterance: Utterance, heard: str) -> None:
+        if utterance.memory is not Memory.NONE:
+            aside = utterance.memory is Memory.ASIDE
+            self._mind.conversation.add_assistant(utterance.id, heard, aside=aside)
+
+    def _mute(self) -> None:
+        if self._muted_by_browser or self._on_hold:
+            self._hearing.mute()
+        else:
+            self._hearing.unmute()
+
+    def _switch(self) -> None:
+        """Take up what the agent asks for now."""
+        if self._switching:
+            self._switching.cancel()
+        self._switching = asyncio.create_task(self._equip(), name=f"switch {self.id}")
 
     async def _equip(self) -> None:
         """Take what the agent asks for, as soon as it is loaded and as far as it can be."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LOADING_SECONDS):
-                await self._engines.ready(self._agent)
+                await self._engines.ready(self._mind.agent)
         before = base_language(self._chosen.language)
-        self._chosen = self._engines.choose(self._agent)
-        self._answering.voice = self._voice()
-        self._hearing.speak(self._chosen.stt, self._chosen.language)
-        if (language := base_language(self._chosen.language)) != before:
+        self._chosen = chosen = self._engines.choose(self._mind.agent)
+        self._voicing.voice = self._voice()
+        self._answering.filler = self._in_words(self._mind.agent.tool_filler)
+        self._hearing.speak(chosen.stt, chosen.language)
+        if (language := base_language(chosen.language)) != before:
             self._publish(CallUpdated(language=language))
-        self._warn()
-
-    def _warn(self) -> None:
-        """Tell what the agent asked for and does not get. Protocol 7.2."""
-        for warning in self._chosen.warnings:
+        for warning in chosen.warnings:  # what the agent asked for and does not get; protocol 7.2
             self._publish(CallError(error=warning, code="FALLBACK"))
 
-    def _template(self) -> PromptTemplate:
-        return PromptTemplate(
-            prompt=self._agent.effective_prompt,
-            timezone=self._agent.timezone,
-            agent_variables=self._agent.vars,
-            ui_context=self._ui_context,
-            raw=self._agent.raw_prompt,
-        )
-
     def _greeting(self) -> str:
+        return self._in_words(self._mind.agent.greeting)
+
+    def _in_words(self, texts: Mapping[str, str]) -> str:
+        """The text of the call's language as it is written when it is said."""
         language = self._chosen.language
-        text = self._template().render(self._agent.greeting_for(language) or "", self._now())
-        return spoken(text, language).written
+        return spoken(self._mind.briefing.render(text_for(texts, language) or ""), language).written
 
     def _voice(self) -> Voice:
-        chosen, speed = self._chosen, self._agent.voice.speed or 1.0
+        chosen, speed = self._chosen, self._mind.agent.voice.speed or 1.0
         return Voice(chosen.tts, chosen.voice, chosen.language, speed, chosen.apology)
 
-    def _question(self, conversation: Conversation) -> Question:
-        llm = self._agent.llm or LlmConfig()
-        options = GenerateOptions(
-            model=llm.model,
-            temperature=llm.temperature,
-            max_tokens=llm.max_tokens,
-            language=self._chosen.language,
-            timezone=self._agent.timezone,
-        )
-        messages = conversation.for_model(self._template().system_prompt(self._now()))
-        return Question(self._chosen.llm, messages, options)
+    # --- commands of the backend
+
+    def _handlers(self) -> dict[str, Handler]:
+        return {
+            "bot.cancel": self._cancel,
+            "bot.clear": self._clear,
+            "call.hangup": self._hang_up,
+            "call.hold": self._hold,
+            "call.unhold": self._unhold,
+            "call.mute": self._ignore_user,
+            "call.unmute": self._heed_user,
+            "session.send": self._send,
+        }
+
+    def _on_configured(self, patch: Patch) -> None:
+        if patch.keys() & EQUIPMENT:
+            self._switch()
+        if patch.keys() & TURN_TAKING:
+            self._hearing.take_turns(TurnSettings.of(self._mind.agent))
+        if "session_limits" in patch and self._started is not None:
+            self._limits.change(self._mind.agent.session_limits)
+        self._configured.set()
+
+    def _cancel(self, frame: Mapping[str, Any]) -> None:
+        message_id = optional_text_of(frame, "message_id", MAX_ID)
+        if message_id is None or message_id in self._answering.message_ids[-1:]:
+            self._answering.stop()
+        self._messages.cancel(message_id)
+
+    def _clear(self, frame: Mapping[str, Any]) -> None:
+        self._silence("cancelled")
+
+    def _hang_up(self, frame: Mapping[str, Any]) -> None:
+        self.hangup("hangup")
+
+    def _hold(self, frame: Mapping[str, Any]) -> dict[str, Any]:
+        self._on_hold = self._messages.on_hold = True
+        self._silence("cancelled")
+        self._mute()
+        return {"event": "call.held"}
+
+    def _unhold(self, frame: Mapping[str, Any]) -> dict[str, Any]:
+        self._on_hold = self._messages.on_hold = False
+        self._mute()
+        return {"event": "call.unheld"}
+
+    def _ignore_user(self, frame: Mapping[str, Any]) -> dict[str, Any]:
+        self._hearing.ignore()
+        return {"event": "call.muted"}
+
+    def _heed_user(self, frame: Mapping[str, Any]) -> dict[str, Any]:
+        return {"event": "call.unmuted", "muted_transcript": self._hearing.heed()}
+
+    def _send(self, frame: Mapping[str, Any]) -> None:
+        """A person says this in place of the agent."""
+        self._messages.say(text_of(frame, "text", MAX_TEXT))
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall_clock(self._loop.time()), UTC)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from config.agent import AgentConfig
+from config.patch import parse_patch
+from pipeline.desk import sound
 
 MAX_MESSAGE = 64 * 1024
 """Characters of one message."""
@@ -76,24 +77,24 @@ def parse(text: str) -> Action | None:
             return None
 
 
-def configured(agent: AgentConfig, changes: Mapping[str, Any]) -> tuple[AgentConfig, dict[str, Any]]:
-    """The agent with a browser's changes, and those that were accepted, in the words of the browser."""
+def configured(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A browser's changes as a patch, and those that were accepted, in the words of the browser."""
     patch, accepted = {}, {}
     for key, value in changes.items():
         name = "voice" if key == "tts" else key
-        parsed, problems = AgentConfig.parse(agent.id, {name: value})
-        if name not in parsed.model_fields_set or any(problem.kind == "invalid" for problem in problems):
+        parsed, problems = parse_patch({name: value})
+        if name not in parsed or any(problem.kind == "invalid" for problem in problems):
             continue
-        part = getattr(parsed, name)
+        part = parsed[name]
         # Options reach a provider unchecked: they are the backend's alone.
         patch[name] = part.model_copy(update={"options": {}}) if name in ("voice", "stt") else part
         accepted[key] = value
-    return agent.model_copy(update=patch), accepted
+    return patch, accepted
 
 
 def _inject_text(frame: Mapping[str, Any]) -> InjectText | None:
     text = frame.get("text")
-    if not isinstance(text, str) or not (text := _sound(text).strip()):
+    if not isinstance(text, str) or not (text := sound(text).strip()):
         return None
     return InjectText(text[:MAX_TEXT])
 
@@ -103,12 +104,7 @@ def _set_context(frame: Mapping[str, Any]) -> SetContext | None:
     if not isinstance(key, str) or not 0 < len(key) <= MAX_CONTEXT_KEY:
         return None
     if value is not None:
-        value = _sound(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        value = sound(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         if len(value.encode()) > MAX_CONTEXT_VALUE:
             return None
-    return SetContext(_sound(key), value)
-
-
-def _sound(text: str) -> str:
-    """JSON can spell half a surrogate pair, which no UTF-8 can."""
-    return text.encode("utf-8", "replace").decode()
+    return SetContext(sound(key), value)

@@ -23,7 +23,7 @@ class _Entry:
     kept: list[Message] = field(default_factory=list)
     """What counts as said."""
     told: list[Message] = field(default_factory=list)
-    """What the model reads: until it is heard what the bot means to say, and the results that are for one reply only."""
+    """What the model reads: also what the bot means to say and is not heard yet, and results for one reply only."""
     is_tools: bool = False
     is_aside: bool = False
     """Said on behalf of the backend: it was heard, and is no part of the model's own history (protocol 3.12)."""
@@ -54,7 +54,7 @@ class Conversation:
         self.add_user(text)
 
     def plan(self, message_id: str, text: str) -> None:
-        """The bot is about to say ``text``: it takes its place now, and the model counts it as said until it is known."""
+        """The bot is about to say ``text``: it takes its place now. The model counts it as said until that is known."""
         entry = self._find(message_id) or self._add(_Entry(message_id))
         entry.told = [{"role": "assistant", "content": text}] if text else []
 

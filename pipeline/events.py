@@ -1,4 +1,4 @@
-"""Typed events of a call: one class per fact. Source: protocol sections 3.9 to 3.11 and 4.4."""
+"""Typed events of a call or a chat: one class per fact. Source: protocol sections 3.9 to 3.19, 4.4 and 5.3."""
 
 from __future__ import annotations
 
@@ -205,6 +205,91 @@ class MessageConfirmed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BargeIn(Event):
+    """The user interrupts; ``bot.interrupted`` follows."""
+
+    name: ClassVar[str] = "barge_in"
+    cancelled_message_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageAborted(Event):
+    """What was heard of a reply counts as never said."""
+
+    name: ClassVar[str] = "message.aborted"
+    message_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyRejected(Event):
+    """The backend answers what the user has gone on from. Protocol 3.12."""
+
+    name: ClassVar[str] = "reply.rejected"
+    message_id: str
+    in_reply_to: str
+    expected_reply_to: str
+    reason: str = "message_obsolete"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmBefore(Event):
+    """An answer is about to be generated: the backend may still set something. Protocol 3.16."""
+
+    name: ClassVar[str] = "llm.before"
+    turn: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmPreparingTimeout(Event):
+    name: ClassVar[str] = "llm.preparing_timeout"
+    turn: int
+    waited_ms: int
+    budget_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmToolCall(Event):
+    """The model wants tools to be run. Protocol 3.14."""
+
+    name: ClassVar[str] = "llm.tool_call"
+    msg_id: str
+    """Of the round."""
+    tool_calls: list[dict[str, str]]
+    """``{id, name, arguments}``, the last a JSON object as text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmToolResult(Event):
+    """One result, for browsers and the log."""
+
+    name: ClassVar[str] = "llm.tool_result"
+    msg_id: str
+    tool_call_id: str
+    tool: str
+    result: Any
+
+    def frame(self, **envelope: Any) -> dict[str, Any]:
+        frame = {"event": self.name, **envelope, "msg_id": self.msg_id, "tool_call_id": self.tool_call_id}
+        return frame | {"name": self.tool, "result": self.result}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkillLoaded(Event):
+    name: ClassVar[str] = "skill.loaded"
+    skill: str
+    by: str
+    """``manual`` or ``model``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkillUnloaded(Event):
+    name: ClassVar[str] = "skill.unloaded"
+    skill: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigUpdated(Event):
     name: ClassVar[str] = "config.updated"
     config: dict[str, Any]
@@ -220,6 +305,16 @@ class CallUpdated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionTimeout(Event):
+    """A limit of the session ends it; ``call.ended`` follows."""
+
+    name: ClassVar[str] = "session.timeout"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOver(Event):
+    """For browsers, last of all and whatever the reason: the one frame at which they leave at once. Protocol 4.6."""
+
     name: ClassVar[str] = "session.timeout"
     reason: str
 
@@ -257,3 +352,81 @@ class CallEnded(Event):
 class SessionEnded(Event):
     name: ClassVar[str] = "session.ended"
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatStarted(Event):
+    """A typed conversation begins; for the backend. Protocol 3.19."""
+
+    name: ClassVar[str] = "llm.chat.started"
+    language: str
+    model: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage(Event):
+    """The user's line."""
+
+    name: ClassVar[str] = "chat.message"
+    message_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatResponse(Event):
+    """The agent's line, whole; for the backend."""
+
+    name: ClassVar[str] = "chat.response"
+    message_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatToken(Event):
+    """A piece of the agent's line, for who reads it. Protocol 5.3."""
+
+    name: ClassVar[str] = "chat.token"
+    message_id: str
+    token: str
+    text: str
+    """All of the line so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatDone(Event):
+    """The agent's line, for who reads it: ends the stream of its tokens."""
+
+    name: ClassVar[str] = "chat.done"
+    message_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatError(Event):
+    """This turn failed; the chat goes on."""
+
+    name: ClassVar[str] = "chat.error"
+    error: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatEnded(Event):
+    """For the backend."""
+
+    name: ClassVar[str] = "llm.chat.ended"
+    duration_seconds: float
+    started_at: float
+    ended_at: float
+    messages: list[dict[str, Any]]
+    reason: str
+    """``closed``, ``hangup``, ``idle_timeout``, ``server_shutdown``, … (ours, additive)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatFailed(Event):
+    """The chat cannot go on; for the backend, in place of ``llm.chat.ended``."""
+
+    name: ClassVar[str] = "llm.chat.error"
+    error: str

@@ -31,6 +31,7 @@ from pipeline.events import (
 from pipeline.recognition import PRE_ROLL_MS, Recognition
 from pipeline.stt import SpeechToText, Transcript, TurnGuess
 from pipeline.turn import FRAME, State, TurnMachine
+from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
     Ask,
     BotState,
@@ -83,6 +84,8 @@ class Turn:
     """``turn.pause`` was published, and ``turn.resumed`` was not."""
     guess: str | None = None
     """The text of the ``eager.turn`` that was published for this message."""
+    aside: bool = False
+    """It was spoken to a bot that ignores it: nothing of it is told, its text is kept."""
 
     @property
     def text(self) -> str:
@@ -155,8 +158,18 @@ class Hearing:
         self._loop = asyncio.get_running_loop()
         self._turn: Turn | None = None
         self._last_text = ""
+        self._last_message_id = ""
         self._media_time = 0.0
         self._muted = False
+        self._aside: list[str] | None = None
+
+    @property
+    def answerable(self) -> tuple[str, bool]:
+        """Id of the message of the user that a reply may be to, and whether that turn is over. Protocol 3.12."""
+        turn = self._turn
+        if turn is not None and not turn.aside and (turn.text or turn.continued):
+            return turn.message_id, not turn.open
+        return self._last_message_id, True
 
     @property
     def speaking(self) -> bool:
@@ -186,6 +199,10 @@ class Hearing:
         self._machine.language = language
         self.recognition.use(engine, language)
 
+    def take_turns(self, settings: TurnSettings) -> None:
+        """By other rules from now on."""
+        self._machine.settings = settings
+
     def mute(self) -> None:
         """Hear nothing until ``unmute``; a turn in progress is finished, not lost."""
         self._muted = True
@@ -195,10 +212,26 @@ class Hearing:
     def unmute(self) -> None:
         self._muted = False
 
+    def ignore(self) -> None:
+        """Tell nothing of what is heard until ``heed``, but keep its text; a turn in progress is finished before."""
+        if self._aside is None:
+            self._apply(self._machine.release())
+            self._aside = []
+
+    def heed(self) -> str | None:
+        """Take the user for full again. Returns what they said meanwhile, ``None`` when that was nothing."""
+        texts, self._aside = self._aside or [], None
+        if self._turn and self._turn.aside and self._turn.open:
+            texts.append(self._turn.text)
+            self._turn.open = False
+            self._machine.release()
+            self.recognition.dismiss()
+        return " ".join(filter(None, texts)) or None
+
     def type(self, text: str) -> None:
         """The user typed: a turn of its own, or the end of the one that is in progress or not answered yet."""
         self._bot.on_user_active()
-        if self._turn and (self.speaking or self.transcribing):
+        if self._turn and not self._turn.aside and (self.speaking or self.transcribing):
             self._turn.typed.append(text)
             self._apply(self._machine.release())
             return
@@ -262,12 +295,12 @@ class Hearing:
         turn.partial = transcript.text
         if turn.text != self._last_text:
             self._last_text = turn.text
-            self._bot.on_user_active()
-            self._publish(
-                UserSpeaking(
-                    turn_id=turn.id, message_id=turn.message_id, text=turn.text, confidence=transcript.confidence
-                )
+            if not turn.aside:
+                self._bot.on_user_active()
+            event = UserSpeaking(
+                turn_id=turn.id, message_id=turn.message_id, text=turn.text, confidence=transcript.confidence
             )
+            self._tell(turn, event)
 
     def _on_final(self, transcript: Transcript) -> None:
         turn = self._turn
@@ -282,7 +315,8 @@ class Hearing:
     # --- what the machine decided
 
     def _observe(self, observation: Observation) -> None:
-        self._apply(self._machine.observe(self._media_time, observation, self._bot.bot_state()))
+        bot = self._bot.bot_state() if self._aside is None else BotState()
+        self._apply(self._machine.observe(self._media_time, observation, bot))
 
     def _apply(self, decisions: list[Decision]) -> None:
         for decision in decisions:
@@ -317,15 +351,15 @@ class Hearing:
             self._resume(start.began, start.confidence)
             return
         if turn is None or not start.continued:
-            turn = self._turn = Turn(start.turn_id)
+            turn = self._turn = Turn(start.turn_id, aside=self._aside is not None)
             self._last_text = ""
             self._ear.begin_turn(round((self._media_time - start.began) * 1000) + PRE_ROLL_MS)
         else:
             turn.reopen()
         self._begin_speech(turn, start.began, start.confidence)
         if start.continued:
-            self._publish(TurnContinued(turn_id=turn.id, timestamp=self._wall_clock(self._loop.time())))
-        if start.interrupts:
+            self._tell(turn, TurnContinued(turn_id=turn.id, timestamp=self._wall_clock(self._loop.time())))
+        if start.interrupts and not turn.aside:
             self._bot.on_interruption(continued=start.continued)
 
     def _unfinished(self, pause: Unfinished) -> None:
@@ -335,12 +369,13 @@ class Hearing:
         turn.silent_since = self._when(pause.ceased)
         self._end_speech(turn)
         latency = _ms(self._loop.time() - turn.silent_since)
-        self._publish(TurnPause(turn_id=turn.id, probability=round(pause.probability, 3), latency_ms=latency))
+        self._tell(turn, TurnPause(turn_id=turn.id, probability=round(pause.probability, 3), latency_ms=latency))
 
     def _eager(self, eager: Eager) -> None:
-        if (turn := self._turn) is None or not turn.text:
+        if (turn := self._turn) is None or not turn.text or turn.aside:
             return
         turn.guess = turn.text
+        self._last_message_id = turn.message_id
         turn.silent_since = self._when(eager.ceased)
         self._publish(
             EagerTurn(
@@ -360,7 +395,7 @@ class Hearing:
         if turn.paused:
             turn.paused = False
             self._begin_speech(turn, began, confidence)
-            self._publish(TurnResumed(turn_id=turn.id, timestamp=self._wall_clock(self._loop.time())))
+            self._tell(turn, TurnResumed(turn_id=turn.id, timestamp=self._wall_clock(self._loop.time())))
         self._withdraw_guess(turn)
 
     def _withdraw_guess(self, turn: Turn) -> None:
@@ -386,6 +421,10 @@ class Hearing:
         turn.open = turn.failed = turn.paused = False
         turn.texts, turn.typed, turn.partial = [turn.text], [], ""
         turn.final = self._loop.time()
+        if turn.aside:
+            if self._aside is not None:
+                self._aside.append(turn.text)
+            return
         if unheard or not turn.text:
             self._end_speech(turn)
             self._withdraw_guess(turn)
@@ -394,6 +433,7 @@ class Hearing:
             return
         if turn.guess not in (None, turn.text):
             turn.rename()
+        self._last_message_id = turn.message_id
         self._bot.on_user_active()
         self._publish(
             UserMessage(
@@ -420,14 +460,18 @@ class Hearing:
     def _begin_speech(self, turn: Turn, began: float, confidence: float) -> None:
         turn.began = self._when(began)
         timestamp = self._wall_clock(turn.began)
-        self._publish(SpeechStarted(turn_id=turn.id, confidence=confidence, timestamp=timestamp))
+        self._tell(turn, SpeechStarted(turn_id=turn.id, confidence=confidence, timestamp=timestamp))
 
     def _end_speech(self, turn: Turn) -> None:
         if turn.began is None:
             return
         ended = max(turn.began, turn.silent_since)
         duration, turn.began = ended - turn.began, None
-        self._publish(SpeechEnded(turn_id=turn.id, duration_ms=_ms(duration), timestamp=self._wall_clock(ended)))
+        self._tell(turn, SpeechEnded(turn_id=turn.id, duration_ms=_ms(duration), timestamp=self._wall_clock(ended)))
+
+    def _tell(self, turn: Turn, event: Event) -> None:
+        if not turn.aside:
+            self._publish(event)
 
     def _when(self, media_time: float) -> float:
         """The loop's time at which a moment of the media time was heard."""

@@ -20,6 +20,11 @@ class Limits:
         self._idle = 0.0
         self._due = self._schedule()
 
+    def change(self, limits: SessionLimits) -> None:
+        """Other limits from now on; what has passed counts."""
+        self._limits = limits
+        self._due = [each for each in self._schedule() if each[0] > self._idle]
+
     def advance(self, now: float, *, busy: bool) -> list[IdleWarning | SessionTimeout]:
         """``busy``: the bot thinks or speaks, which stops the idle clock. A ``SessionTimeout`` ends the call."""
         elapsed, self._last = now - self._last, now

@@ -9,11 +9,21 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import islice
 
 from media.audio import OUTPUT_RATE, Pcm
 from media.playout import Playout
-from pipeline.events import BotFinished, BotInterrupted, BotSpeaking, BotWord, Event, MessageConfirmed
+from pipeline.events import (
+    BargeIn,
+    BotFinished,
+    BotInterrupted,
+    BotSpeaking,
+    BotWord,
+    Event,
+    MessageAborted,
+    MessageConfirmed,
+)
 from pipeline.tts import SpeechChunk
 
 WORDS_AROUND = 12
@@ -31,6 +41,17 @@ class _TimedWord:
     end: int
 
 
+class Memory(Enum):
+    """What becomes of the words of an utterance that were heard."""
+
+    HISTORY = "history"
+    """The model finds them in what was said."""
+    ASIDE = "aside"
+    """They count as said, but the model does not know of them."""
+    NONE = "none"
+    """They stand in the history already, or nowhere."""
+
+
 @dataclass(slots=True, eq=False)
 class Utterance:
     """One bot message. Positions are samples on the playout clock."""
@@ -38,8 +59,11 @@ class Utterance:
     id: str
     text: str
     """What ``bot.speaking`` announces: the full text if it is known, else nothing."""
-    remember: bool
-    """What was heard of it goes into the history."""
+    memory: Memory
+    answers_turn: bool = False
+    """It is part of a reply to what the user said."""
+    owed: bool = False
+    """Somebody was promised a terminal event, be it announced or not."""
     on_first_sound: Callable[[], None] | None = None
     """It has audio, which is not sent yet."""
     on_first_packet: Callable[[], None] | None = None
@@ -66,18 +90,31 @@ class Speaking:
     """Owns the playout of one call. Utterances are written in the order in which they began."""
 
     def __init__(
-        self, playout: Playout, publish: Callable[[Event], None], remember: Callable[[str, str], None]
+        self, playout: Playout, publish: Callable[[Event], None], remember: Callable[[Utterance, str], None]
     ) -> None:
-        """``remember`` takes the id of a message and what was heard of it."""
+        """``remember`` takes what was heard of an utterance, once: nothing when it counts as never said."""
         self._playout = playout
         self._publish = publish
         self._remember = remember
         self._queue: deque[Utterance] = deque()
         self._played = 0  # samples of utterances that are over, since the reply began
+        self._answers_turn = False
         self._sounded = 0
         self._said = ""
         self._room = asyncio.Event()
         self._room.set()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    @property
+    def current(self) -> Utterance | None:
+        """What is being said, or is about to be."""
+        return self._queue[0] if self._queue else None
+
+    @property
+    def answers_turn(self) -> bool:
+        """What is being said, or was or will be in silence, replies to a turn of the user."""
+        return self._queue[0].answers_turn if self._queue else self._answers_turn
 
     @property
     def active(self) -> bool:
@@ -99,13 +136,21 @@ class Speaking:
         """How much waits to be heard."""
         return self._playout.pending * 1000 // OUTPUT_RATE
 
-    def begin_reply(self) -> None:
-        """``played_ms`` counts from here."""
+    def begin_reply(self, *, answers_turn: bool) -> None:
+        """``played_ms`` counts from here. ``answers_turn``: it is to what the user said."""
         self._played = 0
+        self._answers_turn = answers_turn
 
     def begin(self, utterance: Utterance) -> None:
         """Queue an utterance, to be filled by ``write`` and ended by ``complete``."""
         self._queue.append(utterance)
+        self._quiet.clear()
+
+    async def take_floor(self, utterance: Utterance) -> None:
+        """Begin it as soon as all others were heard; those who wait are served in their order."""
+        while self._queue:
+            await self._quiet.wait()
+        self.begin(utterance)
 
     def write(self, utterance: Utterance, chunk: SpeechChunk) -> None:
         """Say a piece. Ignored once the utterance was interrupted."""
@@ -130,6 +175,12 @@ class Speaking:
         utterance.complete = True
         self.advance(self._playout.played)
 
+    def refuse(self, utterance: Utterance) -> None:
+        """It will never be said. Nothing happens if it was, or is just being said."""
+        if not utterance.closed and utterance not in self._queue:
+            utterance.closed = True
+            self._drop(utterance)
+
     async def room(self) -> None:
         """Wait until less than ``AHEAD`` is waiting to be heard."""
         await self._room.wait()
@@ -148,6 +199,8 @@ class Speaking:
                 return
             self._queue.popleft()
             self._finish(head)
+            if not self._queue:
+                self._quiet.set()
 
     def interrupt(self, reason: str) -> None:
         """Silence at once.
@@ -158,11 +211,14 @@ class Speaking:
         position = self._playout.clear()
         self._room.set()
         dropped, self._queue = self._queue, deque()
+        self._quiet.set()
         for utterance in dropped:
             utterance.closed = True
             self._said = " ".join(utterance.heard[-WORDS_AROUND:])
             if utterance.announced:
                 self._cut(utterance, position, reason)
+            else:
+                self._drop(utterance)
 
     def duck(self) -> None:
         """Lower the voice: the user may be speaking."""
@@ -214,6 +270,7 @@ class Speaking:
     def _finish(self, utterance: Utterance) -> None:
         utterance.closed = True
         if not utterance.announced:
+            self._drop(utterance)
             return
         while utterance.words:
             self._say(utterance)
@@ -224,7 +281,15 @@ class Speaking:
         self._confirm(utterance, text)
         self._publish(BotFinished(message_id=utterance.id, duration_ms=samples * 1000 // OUTPUT_RATE, text=text))
 
+    def _drop(self, utterance: Utterance) -> None:
+        """Nothing of it was heard."""
+        self._remember(utterance, "")
+        if utterance.owed:
+            self._publish(BotInterrupted(message_id=utterance.id, played_ms=0, words_spoken=0, reason="cancelled"))
+
     def _cut(self, utterance: Utterance, position: int, reason: str) -> None:
+        if reason == "user_spoke":
+            self._publish(BargeIn(cancelled_message_id=utterance.id))
         self._publish(
             BotInterrupted(
                 message_id=utterance.id,
@@ -234,12 +299,13 @@ class Speaking:
                 reason=reason,
             )
         )
-        if reason != "continuation":
+        if reason == "continuation":
+            self._remember(utterance, "")
+            self._publish(MessageAborted(message_id=utterance.id, reason=reason))
+        else:
             self._confirm(utterance, " ".join(utterance.heard))
 
     def _confirm(self, utterance: Utterance, text: str) -> None:
-        if not text:
-            return
-        if utterance.remember:
-            self._remember(utterance.id, text)
-        self._publish(MessageConfirmed(message_id=utterance.id, text=text))
+        self._remember(utterance, text)
+        if text:
+            self._publish(MessageConfirmed(message_id=utterance.id, text=text))

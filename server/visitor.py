@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.agent import ANY_LANGUAGE, AgentConfig
+from config.patch import patched
 from pipeline.control import CONFIGURABLE, configured
 from tokens.errors import MetadataError
 from tokens.record import check_metadata
@@ -25,7 +26,8 @@ def visitor_agent(agent: AgentConfig, wire: object) -> tuple[AgentConfig, list[s
     """The agent as the ``config`` of an offer asks for it, and the keys that were dropped. Never raises."""
     if not isinstance(wire, Mapping):
         return agent, []
-    changed, accepted = configured(agent, {key: value for key, value in wire.items() if key in CONFIGURABLE})
+    patch, accepted = configured({key: value for key, value in wire.items() if key in CONFIGURABLE})
+    changed = patched(agent, patch)
     dropped = [str(key) for key in wire if key not in accepted]
     greeting = wire.get("greeting")
     if greeting is False:

@@ -45,7 +45,7 @@ EVENTS = {kind.name for kind in Event.__subclasses__()} | SOUNDS
 
 UNREMARKABLE = SOUNDS | frozenset({
     "call.started", "session.started", "user.speaking", "llm.thinking", "llm.response", "turn.latency", "bot.word",
-    "message.confirmed",
+    "message.confirmed", "message.aborted", "barge_in",
 })  # fmt: skip
 """What happens all the time: it may be expected, and may happen without."""
 

@@ -19,6 +19,7 @@ def test_text_interrupts_and_is_answered() -> None:
     names = stage.log.names("bot.word", "llm.response")
     assert names[2:] == [
         "bot.speaking",
+        "barge_in",
         "bot.interrupted",
         "message.confirmed",
         "user.message",

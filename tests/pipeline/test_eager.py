@@ -10,11 +10,16 @@ import pytest
 
 from media.audio import FRAME_MS, OUTPUT_FRAME
 from media.playout import Playout
-from pipeline.answering import Answering, Question, Voice
+from pipeline.answering import Answering
+from pipeline.briefing import Question
+from pipeline.conversation import Conversation
 from pipeline.engine import EngineError
 from pipeline.hearing import Turn
 from pipeline.llm import GenerateOptions
-from pipeline.speaking import Speaking
+from pipeline.skills import Skills
+from pipeline.speaking import Memory, Speaking, Utterance
+from pipeline.tools import Tools
+from pipeline.voicing import Voice, Voicing
 from tests import virtual_time
 from tests.pipeline.scripted import Log, ScriptedLlm, ScriptedTts, spoken
 from tests.pipeline.stage import Stage, play
@@ -30,9 +35,23 @@ class Bot:
         self.llm, self.tts, self.playout = ScriptedLlm(*answers), ScriptedTts(), Playout()
         self.log = Log(asyncio.get_running_loop().time)
         self.said: list[tuple[str, str]] = []
-        self.speaking = Speaking(self.playout, self.log.publish, lambda *said: self.said.append(said))
-        voice = Voice(self.tts, "", "en", 1.0, APOLOGY)
-        self.answering = Answering(self.speaking, self.log.publish, voice)
+        self.speaking = Speaking(self.playout, self.log.publish, self._remember)
+        self.conversation = Conversation()
+        self.answering = Answering(
+            voicing=Voicing(self.speaking, self.log.publish, Voice(self.tts, "", "en", 1.0, APOLOGY)),
+            speaking=self.speaking,
+            conversation=self.conversation,
+            tools=Tools(self.log.publish, self.conversation, Skills(self.log.publish)),
+            prepare=self._prepare,
+            publish=self.log.publish,
+        )
+
+    def _remember(self, utterance: Utterance, heard: str) -> None:
+        if heard and utterance.memory is Memory.HISTORY:
+            self.said.append((utterance.id, heard))
+
+    async def _prepare(self, turn: int) -> None:
+        """Nobody is asked."""
 
     def turn(self, text: str, number: int = 1) -> Turn:
         now = asyncio.get_running_loop().time()
@@ -42,7 +61,7 @@ class Bot:
         self.answering.prepare(self.turn(text, number), self._question(text))
 
     def answer(self, text: str, number: int = 1) -> None:
-        self.answering.answer(self.turn(text, number), self._question(text))
+        self.answering.answer(self.turn(text, number), lambda: self._question(text))
 
     @property
     def open_streams(self) -> int:
@@ -231,7 +250,7 @@ def test_an_answer_in_secret_does_not_disturb_the_reply_that_is_heard() -> None:
 
     bot = with_bot(scene, "Hi.")
     assert [event.text for event in bot.log.all("bot.finished")] == ["Good morning to you."]
-    assert not bot.answering.answers_turn
+    assert not bot.speaking.answers_turn
 
 
 # --- in a call

@@ -37,12 +37,15 @@ async def test_spanish_is_mostly_understood(espeak: Espeak, whisper: Whisper) ->
     assert word_error_rate(*pairs) < 0.5, pairs
 
 
-@pytest.mark.parametrize("voice", list(OTHERS))
-async def test_other_languages_are_mostly_understood(espeak: Espeak, whisper: Whisper, voice: str) -> None:
-    chunks = await speak(espeak, OTHERS[voice], voice=voice, language=voice)
-    check(chunks, OTHERS[voice])
-    heard = await understood(whisper, audio(chunks), voice)
-    assert word_error_rate((OTHERS[voice], heard)) < 0.7, heard
+async def test_other_languages_are_mostly_understood(espeak: Espeak, whisper: Whisper) -> None:
+    """Together: what a recogniser makes of one sentence of seven words differs from processor to processor."""
+    pairs = []
+    for voice, sentence in OTHERS.items():
+        chunks = await speak(espeak, sentence, voice=voice, language=voice)
+        check(chunks, sentence)
+        pairs.append((sentence, await understood(whisper, audio(chunks), voice)))
+    assert all(word_error_rate(pair) < 0.9 for pair in pairs), pairs
+    assert word_error_rate(*pairs) < 0.5, pairs
 
 
 async def test_words_keep_their_places_around_a_pause(espeak: Espeak, whisper: Whisper) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,7 @@ from hypothesis import strategies as st
 
 from media.audio import OUTPUT_FRAME, OUTPUT_RATE
 from media.playout import Playout
-from pipeline.events import Event
-from pipeline.speaking import AHEAD, Speaking, Utterance
+from pipeline.speaking import AHEAD, Memory, Speaking, Utterance
 from pipeline.tts import SpeechChunk, WordTime
 from tests import virtual_time
 from tests.pipeline.scripted import spoken
@@ -24,10 +24,14 @@ class Mouth:
         self.playout = Playout()
         self.events: list[Any] = []
         self.remembered: list[tuple[str, str]] = []
-        self.speaking = Speaking(self.playout, self.events.append, lambda *said: self.remembered.append(said))
+        self.speaking = Speaking(self.playout, self.events.append, self._remember)
 
-    def begin(self, name: str = "m", text: str = "", *, remember: bool = True) -> Utterance:
-        utterance = Utterance(name, text, remember)
+    def _remember(self, utterance: Utterance, heard: str) -> None:
+        if heard and utterance.memory is Memory.HISTORY:
+            self.remembered.append((utterance.id, heard))
+
+    def begin(self, name: str = "m", text: str = "", *, remember: bool = True, owed: bool = False) -> Utterance:
+        utterance = Utterance(name, text, Memory.HISTORY if remember else Memory.NONE, owed=owed)
         self.speaking.begin(utterance)
         return utterance
 
@@ -150,7 +154,7 @@ def test_the_writer_waits_when_it_is_far_ahead() -> None:
 
 
 STEPS = st.one_of(
-    st.tuples(st.just("begin"), st.booleans()),
+    st.tuples(st.just("begin"), st.sampled_from(["history", "none", "owed"])),
     st.tuples(st.just("write"), st.integers(0, 4)),
     st.tuples(st.just("complete"), st.none()),
     st.tuples(st.just("tick"), st.integers(1, 40)),
@@ -163,12 +167,15 @@ def test_any_steps(steps: list[tuple[str, Any]]) -> None:
     mouth = Mouth()
     current: Utterance | None = None
     count = 0
+    owed: list[str] = []
     for step, value in [*steps, ("interrupt", "cancelled")]:
         match step:
             case "begin":
                 if current:
                     mouth.speaking.complete(current)
-                current = mouth.begin(f"m{(count := count + 1)}", remember=value)
+                name = f"m{(count := count + 1)}"
+                current = mouth.begin(name, remember=value == "history", owed=value == "owed")
+                owed += [name] * (value == "owed")
             case "write" if current:
                 mouth.speaking.write(current, spoken([f"w{n}" for n in range(value)]))
             case "complete" if current:
@@ -180,16 +187,25 @@ def test_any_steps(steps: list[tuple[str, Any]]) -> None:
                 mouth.speaking.interrupt(value)
                 current = None
     assert not mouth.speaking.active
-    check(mouth.events)
+    check(mouth.events, owed)
 
 
-def check(events: list[Event]) -> None:
+def check(events: list[Any], owed: Sequence[str] = ()) -> None:
     """Each message is announced, has its words in order, is confirmed where something was said, and ends once."""
     messages: dict[str, list[Any]] = {}
     for event in events:
-        messages.setdefault(event.message_id, []).append(event)  # type: ignore[attr-defined]
+        if event.name == "barge_in":
+            assert messages[event.cancelled_message_id]
+        else:
+            messages.setdefault(event.message_id, []).append(event)
+    assert set(owed) <= messages.keys()
     for frames in messages.values():
         names = [event.name for event in frames]
+        if names == ["bot.interrupted"]:  # promised, and never heard
+            [event] = frames
+            assert event.message_id in owed
+            assert (event.played_ms, event.words_spoken, event.reason) == (0, 0, "cancelled")
+            continue
         words = [event for event in frames if event.name == "bot.word"]
         assert names[0] == "bot.speaking"
         assert [word.word_index for word in words] == list(range(len(words)))
@@ -200,7 +216,7 @@ def check(events: list[Event]) -> None:
             case ["bot.interrupted", "message.confirmed"]:
                 assert frames[-1].text == said != ""
                 assert frames[-2].words_spoken == len(words)
-            case ["bot.interrupted"]:
-                assert frames[-1].reason == "continuation"
+            case ["bot.interrupted", "message.aborted"]:
+                assert frames[-2].reason == frames[-1].reason == "continuation"
             case other:
                 pytest.fail(f"{other} after {len(words)} words")
