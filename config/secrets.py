@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from config.identity import PUBLISHABLE_PREFIX
+from config.identity import PUBLISHABLE_PREFIX, split_api_key
 from config.problem import SettingsError
-from config.settings import Settings
+from config.settings import Settings, check_key
 
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "secrets.json"
 _MAX_FILE = 4096
+_MAX_KEY_FILE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Secrets:
     created: bool
     file: Path | None
     """Where they are kept, ``None`` when the operator gave both."""
+    publishable_keys: tuple[str, ...] = ()
+    """Likewise; only ever given."""
 
     def __repr__(self) -> str:
         return f"Secrets(created={self.created}, file={self.file})"
@@ -47,16 +50,58 @@ def load_secrets(settings: Settings) -> Secrets:
     Processes that start together get the same values. Raises ``SettingsError``.
     """
     signing = tuple(secret.get_secret_value() for secret in settings.secret)
-    api_keys = tuple(key.get_secret_value() for key in settings.api_keys)
+    api_keys, publishable = given_keys(settings)
     if signing and api_keys:
-        return Secrets(signing, api_keys, created=False, file=None)
+        return Secrets(signing, api_keys, created=False, file=None, publishable_keys=publishable)
     path = settings.data_dir / FILE_NAME
     with _locked(path):
         created = not os.path.lexists(path)
         if created:
             _write(path, {"secret": [fresh_secret()], "api_key": [fresh_api_key()]})
         kept = _read(path)
-    return Secrets(signing or kept["secret"], api_keys or kept["api_key"], created and not api_keys, path)
+    secret_keys = api_keys or kept["api_key"]
+    return Secrets(signing or kept["secret"], secret_keys, created and not api_keys, path, publishable)
+
+
+def given_keys(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The secret and the publishable keys that the operator gives, in the settings and in a file.
+
+    Raises ``SettingsError``: among others for one key of two organisations, of which either could act as the other.
+    """
+    secret_keys = [key.get_secret_value() for key in settings.api_keys]
+    publishable = [key.get_secret_value() for key in settings.publishable_keys]
+    for entry in _key_file(settings.api_keys_file) if settings.api_keys_file else ():
+        kind = publishable if split_api_key(entry)[1].startswith(PUBLISHABLE_PREFIX) else secret_keys
+        kind.append(entry)
+    orgs: dict[str, str] = {}
+    for org, key in map(split_api_key, (*secret_keys, *publishable)):
+        if orgs.setdefault(key, org) != org:
+            raise SettingsError([f"a key belongs to one organisation only, and one is given to {orgs[key]} and {org}"])
+    return tuple(secret_keys), tuple(publishable)
+
+
+def _key_file(path: Path) -> list[str]:
+    """One key on each line, ``key`` or ``org:key``; empty lines and those that begin with # do not count."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_KEY_FILE + 1)
+        lines = content.decode().splitlines()
+    except OSError as error:
+        raise SettingsError([f"api_keys_file {path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise SettingsError([f"api_keys_file {path}: is no text"]) from None
+    if len(content) > _MAX_KEY_FILE:
+        raise SettingsError([f"api_keys_file {path}: is larger than {_MAX_KEY_FILE} bytes"])
+    entries, problems = [], []
+    for number, line in enumerate((line.strip() for line in lines), start=1):
+        if line and not line.startswith("#"):
+            try:
+                entries.append(check_key(line))
+            except ValueError as error:
+                problems.append(f"api_keys_file {path}, line {number}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return entries
 
 
 def rotate(data_dir: Path, name: Literal["secret", "api_key"]) -> str:

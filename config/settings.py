@@ -115,6 +115,13 @@ def _publishable_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def check_key(entry: str) -> str:
+    """An entry of a file of keys, of either kind. Raises ``ValueError`` without showing it."""
+    publishable = split_api_key(entry)[1].startswith(PUBLISHABLE_PREFIX)
+    (_publishable_key if publishable else _api_key)(SecretStr(entry))
+    return entry
+
+
 def _is_org(text: str) -> bool:
     return bool(text) and text == agent_slug(text)
 
@@ -184,6 +191,9 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[ApiKey, ...], Listed] = Field(
         default=(), description="Secret keys of backends, each `key` or `org:key`; none: one is made, kept in data_dir."
     )
+    api_keys_file: Folder | None = Field(
+        default=None, description="File of more keys, secret and publishable, one on each line, likewise; # comments."
+    )
     publishable_keys: Annotated[tuple[PublishableKey, ...], Listed] = Field(
         default=(), description="Keys that web pages may show, likewise; from the allowed_origins of an agent only."
     )
@@ -238,6 +248,19 @@ class Settings(BaseSettings):
     max_calls: Annotated[int, Field(ge=1, le=100_000)] = Field(default=50, description="Calls at the same time.")
     agent_max_calls: Annotated[int, Field(ge=0, le=100_000)] = Field(
         default=0, description="Calls at the same time with one agent; 0: as many as with all of them."
+    )
+    max_agents: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        default=1000, description="Agents that backends have registered at the same time."
+    )
+    connection_max_agents: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=100, description="Agents that one connection of a backend may register."
+    )
+    agent_grace_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
+        default=60.0,
+        description="How long calls that need a backend wait for it after its connection is lost, or all after a kick.",
+    )
+    newest_backend_wins: bool = Field(
+        default=False, description="A backend takes an agent from another one that is alive; else it is refused."
     )
     drain_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
         default=30.0, description="How long running calls may go on after SIGTERM, seconds."

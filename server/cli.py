@@ -132,9 +132,9 @@ def rotate(*, what: str, config_file: Path | None) -> None:
     from config import secrets
 
     settings = load(config_file)
-    if settings.secret if what == "secret" else settings.api_keys:
-        fail("It is you who set it: put the result of `voice-server key` in front of the others there", 2)
     try:
+        if settings.secret if what == "secret" else secrets.given_keys(settings)[0]:
+            fail("It is you who set it: put the result of `voice-server key` in front of the others there", 2)
         fresh = secrets.rotate(settings.data_dir, "secret" if what == "secret" else "api_key")
     except SettingsError as error:
         fail(str(error), 2)

@@ -21,7 +21,7 @@ from av.error import FFmpegError
 
 from config.identity import split_api_key
 from config.problem import SettingsError
-from config.secrets import FILE_NAME, load_secrets
+from config.secrets import FILE_NAME, given_keys, load_secrets
 from config.settings import Settings
 from media.audio import OUTPUT_RATE, Pcm
 from server.dialogue import Dialogue
@@ -321,7 +321,7 @@ def local_key(url: str) -> str:
         return ""
     try:
         settings = Settings.load()
-        if not settings.api_keys and not (settings.data_dir / FILE_NAME).exists():
+        if not given_keys(settings)[0] and not (settings.data_dir / FILE_NAME).exists():
             return ""  # loading would make a new key, which no server knows
         return split_api_key(load_secrets(settings).api_keys[0])[1]
     except (SettingsError, OSError):

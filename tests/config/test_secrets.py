@@ -228,3 +228,51 @@ def test_a_file_in_the_way_of_the_folder_is_told(tmp_path: Path) -> None:
         load_secrets(Settings(data_dir=tmp_path / "file" / "voice"))
     with pytest.raises(SettingsError, match="cannot keep the secrets there"):
         load_secrets(Settings(data_dir=tmp_path / "file"))
+
+
+def keyed(folder: Path, text: str | bytes, **more: object) -> Settings:
+    file = folder / "keys"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Settings.model_validate({"data_dir": folder / "data", "api_keys_file": file, **more})
+
+
+def test_a_file_of_keys_is_added_to_those_of_the_settings(tmp_path: Path) -> None:
+    text = "# staging\nacme:pk_of_acme_1\n\n  globex:sk_of_globex  \npk_of_default\nacme:pk_publishable_of_acme_1\n"
+    more = {"api_keys": ("pk_in_settings",), "publishable_keys": ("pk_publishable_of_default",)}
+    found = load_secrets(keyed(tmp_path, text, **more))
+    assert found.api_keys == ("pk_in_settings", "acme:pk_of_acme_1", "globex:sk_of_globex", "pk_of_default")
+    assert found.publishable_keys == ("pk_publishable_of_default", "acme:pk_publishable_of_acme_1")
+    assert not found.created
+    assert load_secrets(keyed(tmp_path, "acme:pk_alone_in_file")).api_keys == ("acme:pk_alone_in_file",)
+
+
+def test_an_empty_file_of_keys_leaves_it_to_the_server(tmp_path: Path) -> None:
+    assert load_secrets(keyed(tmp_path, "# nobody yet\n")).created
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pk_good_key_1\nshort\nAcme:pk_good_key_2", "line 2: expected keys of at least 8"),
+        ("acme:pk_the_same\nglobex:pk_the_same", "one is given to acme and globex"),
+        ("pk_publishable_x", "line 1: expected keys such as"),
+        (b"\xff\xfe", "is no text"),
+        ("#" * (2 << 20), "is larger than"),
+    ],
+)
+def test_a_bad_file_of_keys_stops_the_start_and_shows_no_key(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    with pytest.raises(SettingsError, match=expected) as caught:
+        load_secrets(keyed(tmp_path, text))
+    for key in ("pk_good", "pk_the_same", "pk_publishable_x"):
+        assert key not in str(caught.value)
+
+
+def test_a_file_of_keys_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_secrets(Settings(data_dir=tmp_path, api_keys_file=tmp_path / "nowhere"))
+
+
+def test_a_key_in_the_settings_belongs_to_one_organisation(data_dir: Path) -> None:
+    keys = (SecretStr("pk_the_same_key"), SecretStr("acme:pk_the_same_key"))
+    with pytest.raises(SettingsError, match="default and acme"):
+        load_secrets(Settings(data_dir=data_dir, api_keys=keys))
