@@ -37,13 +37,13 @@ class Directory:
         (until the first call that needs it).
         """
         await self._limit.check(network_of(client_address(request, trust_proxy=self._trust_proxy)))
-        listed = [self._entry(agent) for agent in self._minting.reachable(request)]
+        listed = [self._entry(name, agent) for name, agent in await self._minting.reachable(request)]
         return answer({"agents": listed}, headers={"Cache-Control": "no-store"})
 
-    def _entry(self, agent: AgentConfig) -> dict[str, Any]:
+    def _entry(self, name: str, agent: AgentConfig) -> dict[str, Any]:
         tags = sorted(frozenset({base_language(agent.language)}).union(*LANGUAGES.values()))
         languages = [entry for tag in tags if (entry := self._spoken(agent, tag))]
-        return {"agent": agent.id, "language": agent.language, "languages": languages}
+        return {"agent": name, "language": agent.language, "languages": languages}
 
     def _spoken(self, agent: AgentConfig, language: str) -> dict[str, Any] | None:
         """How a call in this language would be; ``None`` when it could not be held."""

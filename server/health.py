@@ -31,7 +31,7 @@ class Health:
         body = {
             "status": "draining" if self._hub.draining else "starting" if loading else "ok",
             "version": VERSION,
-            "calls": len(self._hub.calls),
+            "calls": self._hub.running,
             "capacity": self._hub.max_calls,
             "engines": engines,
             "clock_late_ms": {

@@ -1,33 +1,26 @@
-"""Who is here: the agents that answer, the calls that run, the seats that are left."""
+"""Who is here: the agents that answer, the sessions that run, the seats that are left. One interface for all of it.
+
+``Hub`` is what the routes and the control socket know; ``server.local_hub`` is the implementation for one process. The
+interface is cut so that one on a Redis can follow without a change above it:
+
+- What may have to ask others is ``async``: registering, finding agents and sessions. What a call does while it runs
+  (``tell``) is not, and never waits.
+- Seats are of this process: a session runs where its browser came in.
+- A ``Registration`` is a value. Only its ``holder`` is alive, and that may stand for a connection of another process,
+  as a ``RunningSession`` may stand for a session there.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from config.agent import AgentConfig
-from config.identity import agent_slug
+from config.patch import Patch
+from pipeline.session import Reply, Session
 from server.http import ApiError
-
-logger = logging.getLogger(__name__)
-
-GOODBYE_SECONDS = 5.0
-"""How long calls may take to end after they were hung up at shutdown."""
-
-
-class LiveCall(Protocol):
-    """What the hub needs of a call."""
-
-    @property
-    def id(self) -> str: ...
-
-    def hangup(self, reason: str) -> None: ...
-
-    async def wait_ended(self) -> None: ...
+from server.registry import AgentKey, Holder, Registration
 
 
 class NoSeatError(ApiError):
@@ -41,115 +34,135 @@ class NoSeatError(ApiError):
         self.draining = draining
 
 
+class AgentHeldError(Exception):
+    """Another connection of the organisation holds the agent."""
+
+    def __init__(self, holder: Holder) -> None:
+        super().__init__("the agent is held by another connection")
+        self.holder = holder
+
+
+class TooManyAgentsError(Exception):
+    """A connection, or all of them, may register no more agents."""
+
+    def __init__(self, used: int, limit: int) -> None:
+        super().__init__(f"{used} of {limit} agents are registered")
+        self.used = used
+        self.limit = limit
+
+
+class NotHeldError(Exception):
+    """The connection does not hold this agent (any more)."""
+
+
 class Seat:
-    """The right to run one call. Belongs to the offer until a call takes it, then to the call."""
+    """The right to run one session. Belongs to whoever asked for it until a session takes it, then to the session."""
 
-    def __init__(self) -> None:
-        self.call: LiveCall | None = None
+    def __init__(self, runs: Callable[[str], bool] = lambda _: False) -> None:
+        self.session: Session | None = None
+        self._runs = runs
 
-    def take(self, call: LiveCall) -> None:
-        """The call has begun: the seat is free again when it has ended."""
-        self.call = call
+    def take(self, session: Session) -> None:
+        """The session has begun: the seat is free again when it has ended.
+
+        Raises ``ValueError`` when the organisation has a session of this id: some clients choose it (protocol 3.20).
+        """
+        if self._runs(session.id):
+            raise ValueError("a session of this id is running")
+        self.session = session
 
 
-class Hub:
-    """Agents by slug, live calls and seats of one process: ``max_calls`` in all, ``agent_max_calls`` of one agent (0:
-    no limit of its own). Source: protocol 9.6.
+class RunningSession(Protocol):
+    """A session as those see it who may command it."""
 
-    An async context manager: on leaving, every call is hung up and awaited.
-    """
+    @property
+    def key(self) -> AgentKey: ...
 
-    def __init__(self, agents: Iterable[AgentConfig], *, max_calls: int, agent_max_calls: int = 0) -> None:
-        self.agents = {agent_slug(agent.id): agent for agent in agents}
-        self.calls: dict[str, LiveCall] = {}
-        self.max_calls = max_calls
-        self.agent_max_calls = agent_max_calls
-        self.draining = False
-        self._closing = False
-        self._seats: Counter[str] = Counter()  # by the slug of their agent, none of them 0
-        self._watchers: set[asyncio.Task[None]] = set()
-        self._empty = asyncio.Event()
-        self._empty.set()
+    @property
+    def id(self) -> str: ...
+
+    def command(self, frame: Mapping[str, Any], reply: Reply) -> None:
+        """See ``pipeline.session.Session.command``."""
+
+
+class Hub(Protocol):
+    """Registrations, sessions and seats. What belongs to one organisation does not exist for another."""
+
+    @property
+    def draining(self) -> bool:
+        """Nobody is let in any more."""
 
     @property
     def taken(self) -> int:
-        """Seats that are not free: live calls and offers in progress."""
-        return self._seats.total()
+        """Seats that are not free: running sessions and those about to begin."""
 
-    def agent(self, agent_id: str) -> AgentConfig | None:
-        """The agent that answers to an id in any spelling (``My Agent`` and ``my-agent`` are one)."""
-        return self.agents.get(agent_slug(agent_id))
+    @property
+    def max_calls(self) -> int:
+        """Seats in all."""
 
-    def check_seat(self, agent_id: str) -> None:
-        """Raise ``NoSeatError`` if no call with this agent could begin now."""
-        if self.draining or self.taken >= self.max_calls:
-            raise NoSeatError("The server", draining=self.draining)
-        if 0 < self.agent_max_calls <= self._seats[agent_slug(agent_id)]:
-            raise NoSeatError(f"Agent '{agent_slug(agent_id)}'")
+    @property
+    def running(self) -> int:
+        """Sessions that run here."""
 
-    @contextmanager
-    def seat(self, agent_id: str) -> Iterator[Seat]:
-        """Reserve a seat for an offer. It is freed on leaving, unless a call has taken it. Raises ``NoSeatError``."""
-        self.check_seat(agent_id)
-        agent = agent_slug(agent_id)
-        self._seats[agent] += 1
-        self._empty.clear()
-        seat = Seat()
-        try:
-            yield seat
-        finally:
-            if seat.call is None:
-                self._free(agent)
-            else:
-                self._watch(seat.call, agent)
+    # --- agents
 
-    async def drain(self, seconds: float) -> None:
-        """Let nobody in, wait up to ``seconds`` for the calls to end, then hang the others up."""
-        self.draining = True
-        try:
-            async with asyncio.timeout(seconds):
-                await self._empty.wait()
-        except TimeoutError:
-            await self.hang_up_all()
+    async def find(self, agent_id: str, org: str | None) -> Registration | None:
+        """The agent that answers to an id in any spelling. Without an organisation, as on the public path, the id is
+        ``org:slug``, or a slug that only one organisation has.
+        """
 
-    async def hang_up_all(self, seconds: float | None = None) -> None:
-        """End every call with ``server_shutdown`` and wait for that, ``GOODBYE_SECONDS`` at most if nothing is said."""
-        self.draining = self._closing = True
-        for call in list(self.calls.values()):
-            call.hangup("server_shutdown")
-        try:
-            async with asyncio.timeout(GOODBYE_SECONDS if seconds is None else seconds):
-                await self._empty.wait()
-        except TimeoutError:
-            logger.warning("%d calls did not end in time", self.taken)
+    async def agents(self, org: str | None) -> list[Registration]:
+        """All that are here, of one organisation or of every one."""
 
-    async def __aenter__(self) -> Hub:
-        return self
+    async def public_id(self, registration: Registration) -> str:
+        """The id by which one without a key finds it."""
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.hang_up_all()
-        for watcher in list(self._watchers):
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+    async def register(
+        self, holder: Holder, agent_id: str, agent: AgentConfig, *, over: Holder | None = None
+    ) -> Registration:
+        """``holder`` serves this agent from now on; the sessions of the agent become its own and take up its prompt and
+        tools. Replaces what ``holder`` registered under this id before, and the registration of ``over``, which did not
+        answer, or of any connection that is not alive.
 
-    def _watch(self, call: LiveCall, agent: str) -> None:
-        self.calls[call.id] = call
-        if self._closing:  # its offer was let in before, the others were hung up in between
-            call.hangup("server_shutdown")
-        watcher = asyncio.create_task(self._attend(call, agent), name=f"seat of {call.id}")
-        self._watchers.add(watcher)
-        watcher.add_done_callback(self._watchers.discard)
+        Raises ``AgentHeldError`` when another one is, and ``TooManyAgentsError``.
+        """
 
-    async def _attend(self, call: LiveCall, agent: str) -> None:
-        try:
-            await call.wait_ended()
-        finally:
-            del self.calls[call.id]
-            self._free(agent)
+    async def configure(self, holder: Holder, agent_id: str, patch: Patch) -> None:
+        """Change an agent for new sessions, and what can be changed for running ones (3.8). Raises ``NotHeldError``."""
 
-    def _free(self, agent: str) -> None:
-        self._seats[agent] -= 1
-        if not self._seats[agent]:
-            del self._seats[agent]
-        if not self._seats:
-            self._empty.set()
+    async def set_channel(self, holder: Holder, agent_id: str, channel: str, patch: Patch | None) -> None:
+        """What lies over the agent for new sessions of a channel; ``None``: nothing. Raises ``NotHeldError``."""
+
+    async def configure_channel(self, holder: Holder, agent_id: str, channel: str, patch: Patch) -> None:
+        """Change what lies over the agent for new sessions of a channel. Raises ``NotHeldError``."""
+
+    async def pause(self, key: AgentKey, paused: bool) -> None:
+        """Whether new sessions of an agent begin paused. Those that run are told by ``command``."""
+
+    async def release(self, holder: Holder) -> None:
+        """A connection is gone. Sessions of its agents go on, those that cannot answer alone for a grace period."""
+
+    async def kick(self, key: AgentKey) -> bool:
+        """Take an agent from its holder, who is told. All its sessions end after the grace period, unless somebody
+        registers it. False when nobody holds it.
+        """
+
+    # --- sessions
+
+    def check_seat(self, key: AgentKey) -> None:
+        """Raise ``NoSeatError`` if no session with this agent could begin now."""
+
+    def seat(self, registration: Registration, channel: str) -> AbstractContextManager[Seat]:
+        """Reserve a seat. It is freed on leaving, unless a session has taken it. Raises ``NoSeatError``."""
+
+    async def session(self, org: str, session_id: str) -> RunningSession | None:
+        """A session of this organisation."""
+
+    async def sessions(self, key: AgentKey) -> list[RunningSession]:
+        """All sessions of an agent."""
+
+    async def ended(self, org: str, session_id: str) -> AgentKey | None:
+        """Whose a session was that ended a while ago, as far as that is remembered."""
+
+    def tell(self, key: AgentKey, frame: Mapping[str, Any]) -> bool:
+        """Send a frame to whoever holds the agent, with ``agent_id`` as he spells it. False when nobody gets it."""

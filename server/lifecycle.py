@@ -21,7 +21,7 @@ from media.engine import MediaEngine
 from pipeline.engine import Engines
 from server.app import Parts, build_app
 from server.http import Listener
-from server.hub import Hub
+from server.local_hub import Limits, LocalHub
 from server.rate import open_counter
 from server.tls import Certificate
 from tokens.keys import ApiKeys
@@ -47,8 +47,10 @@ class RunningServer:
     url: str
     """Of the playground and of everything else."""
     udp_port: int
-    hub: Hub
+    hub: LocalHub
     engines: Engines
+    declared: tuple[AgentConfig, ...]
+    """The agents that are the operator's own."""
     new_api_key: str | None
     """Made at this start, to be shown once."""
     secrets_file: Path | None
@@ -56,7 +58,7 @@ class RunningServer:
 
     @property
     def agents(self) -> list[str]:
-        return sorted(self.hub.agents)
+        return sorted(agent.id for agent in self.declared)
 
 
 @asynccontextmanager
@@ -81,12 +83,13 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         stack.push_async_callback(media.close)
         engines = Engines(settings)
         stack.push_async_callback(engines.aclose)
-        hub = Hub(agents, max_calls=settings.max_calls, agent_max_calls=settings.agent_max_calls)
+        hub = LocalHub(agents, hub_limits(settings))
         await stack.enter_async_context(hub)
-        keys = ApiKeys(secrets.api_keys, (key.get_secret_value() for key in settings.publishable_keys))
+        keys = ApiKeys(secrets.api_keys, secrets.publishable_keys)
         listener = Listener(build_app(Parts(settings, keys, office, hub, media, engines, counter)))
         await _start_listener(listener, settings, certificate)
         stack.push_async_callback(listener.close)
+        stack.push_async_callback(hub.hang_up_all)  # while backends are still there to hear of it
         loading = asyncio.create_task(engines.start(), name="loading the engines")
         stack.push_async_callback(_cancel, loading)
         yield RunningServer(
@@ -95,6 +98,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             udp_port=media.port,
             hub=hub,
             engines=engines,
+            declared=tuple(agents),
             new_api_key=secrets.api_keys[0] if secrets.created else None,
             secrets_file=secrets.file,
             certificate=certificate,
@@ -111,7 +115,7 @@ async def serve(settings: Settings, announce: Callable[[RunningServer], None]) -
             with _renewing(server.certificate):
                 announce(server)
                 await first.wait()
-                logger.info("leaving; calls go on for %g s at most: %d", settings.drain_seconds, len(server.hub.calls))
+                logger.info("leaving; calls go on for %g s at most: %d", settings.drain_seconds, server.hub.running)
                 drain = asyncio.create_task(server.hub.drain(settings.drain_seconds))
                 hurry = asyncio.create_task(second.wait())
                 await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
@@ -120,6 +124,17 @@ async def serve(settings: Settings, announce: Callable[[RunningServer], None]) -
                     await _cancel(drain)
                     await server.hub.hang_up_all(LAST_SECONDS)
     logger.info("left")
+
+
+def hub_limits(settings: Settings) -> Limits:
+    return Limits(
+        max_calls=settings.max_calls,
+        agent_max_calls=settings.agent_max_calls,
+        max_agents=settings.max_agents,
+        connection_max_agents=settings.connection_max_agents,
+        grace_seconds=settings.agent_grace_seconds,
+        newest_wins=settings.newest_backend_wins,
+    )
 
 
 def public_base(settings: Settings, port: int) -> str:

@@ -18,15 +18,17 @@ from media.sdp import MAX_OFFER, Offer, SdpError, parse_offer
 from media.session import Session
 from pipeline.call import Call
 from pipeline.engine import Engines
-from server.frames import BrowserFrames
+from server.feed import Feed, log_fact
+from server.frames import BackendFrames, BrowserFrames
 from server.http import ApiError, answer, client_address, read_object
 from server.hub import Hub, Seat
 from server.minting import offline
 from server.rate import Counter, RateLimit, network_of
+from server.registry import Registration
 from server.visitor import visitor_agent, visitor_metadata
 from tokens.minting import TokenOffice
 from tokens.record import Record
-from tokens.token import Channel, Claims
+from tokens.token import Channel
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +70,14 @@ class Signalling:
         await self._offers.check(self._client(request))
         body = await read_object(request)
         claims = self._office.verify(_token(body), Channel.WEBRTC)
-        if self._hub.agent(claims.agent) is None:
-            raise offline(claims.agent)
         offer = _offer(body)
-        with self._hub.seat(claims.agent) as seat:
-            session, call = await self._begin(claims, offer, body, seat)
+        record = await self._office.read(claims)
+        registration = await self._hub.find(record.agent, record.org)
+        if registration is None:
+            raise offline(record.agent)
+        with self._hub.seat(registration, Channel.WEBRTC) as seat:
+            await self._office.spend(claims)
+            session, call = await self._begin(registration, record, offer, body, seat)
         logger.info("call %s: agent %s, %d of %d seats", call.id, claims.agent, self._hub.taken, self._hub.max_calls)
         return answer(
             {"sdp": session.answer, "type": "answer", "pc_id": f"pc-{session.id}", "session_id": call.id},
@@ -82,9 +87,10 @@ class Signalling:
     def _client(self, request: web.Request) -> str:
         return network_of(client_address(request, trust_proxy=self._settings.trust_proxy))
 
-    async def _begin(self, claims: Claims, offer: Offer, body: dict[str, Any], seat: Seat) -> tuple[Session, Call]:
-        record = await self._office.spend(claims)
-        call, frames = self._call(record, body)
+    async def _begin(
+        self, registration: Registration, record: Record, offer: Offer, body: dict[str, Any], seat: Seat
+    ) -> tuple[Session, Call]:
+        call, browser = self._call(registration, record, body)
         try:
             session = await self._media.accept(offer, call)
         except OSError as error:
@@ -92,7 +98,7 @@ class Signalling:
             raise ApiError(503, "The server has no network address for media", "NO_NETWORK") from None
         # Nothing has happened on the line yet: the session's own task runs after this one.
         try:
-            frames.open(session.send)
+            browser.open(session.send)
             call.attach(session)
             seat.take(call)
         except BaseException:  # a session without a call would keep its place until it times out
@@ -100,24 +106,22 @@ class Signalling:
             raise
         return session, call
 
-    def _call(self, record: Record, body: dict[str, Any]) -> tuple[Call, BrowserFrames]:
-        agent = self._hub.agent(record.agent)
-        if agent is None:
-            raise offline(record.agent)
-        agent, dropped = visitor_agent(agent, body.get("config"))
+    def _call(self, registration: Registration, record: Record, body: dict[str, Any]) -> tuple[Call, BrowserFrames]:
+        agent, dropped = visitor_agent(registration.agent_on(Channel.WEBRTC), body.get("config"))
         call_id = str(uuid.uuid4())
         if dropped:
             logger.info("call %s: dropped from the browser's configuration: %.200r", call_id, dropped)
-        frames = BrowserFrames(call_id, agent.id)
+        browser = BrowserFrames(agent.id)
+        feed = Feed(call_id, browser, BackendFrames(self._hub.tell, registration.key), log_fact)
         metadata = visitor_metadata(body.get("metadata")) | dict(record.metadata)
         call = Call(
             id=call_id,
             agent=agent,
             engines=self._engines,
-            publish=frames.publish,
+            publish=feed.publish,
             metadata=metadata,
         )
-        return call, frames
+        return call, browser
 
 
 def ice_servers(settings: Settings, now: float) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ def welcome(settings: Settings) -> Callable[[RunningServer], None]:
         click.echo(f"voice-server {VERSION}\n")
         click.secho(f"  Playground  {server.url}", bold=True)
         click.echo(f"  Media       UDP port {server.udp_port}")
-        click.echo(f"  Agents      {', '.join(_agent(agent) for agent in server.hub.agents.values()) or 'none'}")
+        click.echo(f"  Agents      {', '.join(_agent(agent) for agent in server.declared) or 'none'}")
         for kind, engine in server.engines.status().items():
             click.echo(f"  {kind.upper():<10}  {engine['name']}: {engine['detail'] or engine['state']}")
         if absent:

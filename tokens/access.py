@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from config.identity import DEFAULT_ORG
 from tokens.errors import InvalidKey, OriginNotAllowed
 from tokens.keys import ApiKeys
 from tokens.origin import origin_allowed
@@ -26,6 +25,7 @@ class Grant:
 
 def authorize_mint(
     keys: ApiKeys,
+    org: str,
     agent: str,
     allowed_origins: Iterable[str],
     *,
@@ -35,14 +35,17 @@ def authorize_mint(
 ) -> Grant:
     """Decide in the protocol's order: a key that is shown must be good; a page must be of an allowed origin.
 
+    ``org``: whose the agent is. For a key of another one there is no such agent, which the caller has seen to.
     ``key``: as the request carries it. Raises ``InvalidKey`` (401) or ``OriginNotAllowed`` (403).
     """
     patterns = tuple(allowed_origins)
     holder = keys.holder(key)
     if holder is None and (key is not None or not patterns):
         raise InvalidKey
+    if holder is not None and holder.org != org:
+        raise InvalidKey
     if holder is not None and not holder.publishable:
-        return Grant(holder.org)
+        return Grant(org)
     if origin is None or not origin_allowed(origin, patterns, allow_any=allow_any):
         raise OriginNotAllowed(origin, agent)
-    return Grant(holder.org if holder else DEFAULT_ORG, origin)
+    return Grant(org, origin)

@@ -9,11 +9,13 @@ from tokens.ledger import Ledger
 from tokens.record import Record
 from tokens.token import LEEWAY_SECONDS, Channel, Claims, mint, verify
 
+STREAM_SECONDS = 900
+
 
 class TokenOffice:
     """Issues and takes back tokens. ``signing``: the secrets, newest first; ``ttl``: seconds.
 
-    The order of use (protocol 9.1): ``verify``, parse the request, reserve a seat, ``spend``, answer.
+    The order of use (protocol 9.1): ``verify``, parse the request, ``read``, reserve a seat, ``spend``, answer.
     """
 
     def __init__(self, signing: Sequence[str], ledger: Ledger, *, ttl: int = 60) -> None:
@@ -23,10 +25,15 @@ class TokenOffice:
         self._ledger = ledger
         self.ttl = ttl
 
+    def life(self, channel: Channel) -> int:
+        """Seconds that a token of this channel is good for. One for a stream is used again and again (protocol 6.2)."""
+        return STREAM_SECONDS if channel is Channel.STREAM else self.ttl
+
     async def issue(self, record: Record) -> str:
         """A token for what the record describes. Raises ``LedgerUnavailable``, ``LedgerFull``, ``MetadataError``."""
-        token, claims = mint(self._signing, record.agent, record.channel, self.ttl)
-        await self._ledger.put(claims.jti, record, self.ttl + LEEWAY_SECONDS)
+        life = self.life(record.channel)
+        token, claims = mint(self._signing, record.agent, record.channel, life)
+        await self._ledger.put(claims.jti, record, life + LEEWAY_SECONDS)
         return token
 
     def verify(self, token: object, channel: Channel) -> Claims:
@@ -38,7 +45,16 @@ class TokenOffice:
 
         Raises ``LedgerUnavailable``; then nobody is to be let in.
         """
-        record = await self._ledger.spend(claims.jti)
-        if record is None or (record.agent, record.channel) != (claims.agent, claims.channel):
-            raise TokenError(TokenReason.USED)
-        return record
+        return _checked(await self._ledger.spend(claims.jti), claims)
+
+    async def read(self, claims: Claims) -> Record:
+        """What a token stands for, without using it up: at every door before something is reserved, and for streams
+        always. Raises like ``spend``.
+        """
+        return _checked(await self._ledger.read(claims.jti), claims)
+
+
+def _checked(record: Record | None, claims: Claims) -> Record:
+    if record is None or (record.agent, record.channel) != (claims.agent, claims.channel):
+        raise TokenError(TokenReason.USED)
+    return record

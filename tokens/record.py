@@ -17,7 +17,10 @@ MAX_DEPTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Sealed at the mint, handed out once. ``agent`` (a slug) and ``channel`` repeat the claims."""
+    """Sealed at the mint, handed out once. ``agent`` and ``channel`` repeat the claims.
+
+    ``agent`` is a slug, that of a stream several with commas between them.
+    """
 
     org: str
     agent: str
@@ -29,6 +32,12 @@ class Record:
     """Narrows an observer to one call."""
     origin: str | None = None
     """Of the page that asked without a key."""
+    language: str | None = None
+    """Of a chat: the tag that the session begins with."""
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        return tuple(self.agent.split(","))
 
     def to_json(self) -> str:
         """Raises ``MetadataError`` when the metadata is none or too large."""

@@ -19,7 +19,7 @@ from config.settings import Settings
 from pipeline.engine import Engines
 from server import http
 from server.directory import Directory
-from server.hub import Hub
+from server.local_hub import Limits, LocalHub
 from server.minting import Minting
 from server.rate import MemoryCounter
 from tests.server.sockets import visiting
@@ -52,7 +52,7 @@ async def directory(folder: Path, **options: Any) -> AsyncIterator[tuple[aiohttp
     """A server with the routes for pages."""
     settings = Settings(models_dir=folder, **options)
     engines = Engines(settings)
-    async with Hub(AGENTS, max_calls=1) as hub:
+    async with LocalHub(AGENTS, Limits(max_calls=1)) as hub:
         keys = ApiKeys([KEY], [PUBLISHABLE, f"acme:{STRANGERS}"])
         minting = Minting(settings, keys, TokenOffice(("s" * 32,), MemoryLedger(), ttl=60), hub, MemoryCounter())
         app = http.application()
@@ -172,14 +172,14 @@ async def test_the_list_is_limited_like_the_tokens(tmp_path: Path) -> None:
 
 
 @given(st.text(st.characters(codec="latin-1"), max_size=80))
-def test_no_other_origin_is_told_anything(origin: str) -> None:
+async def test_no_other_origin_is_told_anything(origin: str) -> None:
     """The same rule as for tokens, asked without a socket."""
     assume(origin.rstrip("/").lower().removesuffix(":443") not in (SHOP, OTHER))
     minting = Minting(
         Settings(),
         ApiKeys([KEY], []),
         TokenOffice(("s" * 32,), MemoryLedger(), ttl=60),
-        Hub([agent("shop", SHOP), agent("both", SHOP, OTHER), agent("keyed")], max_calls=1),
+        LocalHub([agent("shop", SHOP), agent("both", SHOP, OTHER), agent("keyed")], Limits(max_calls=1)),
         MemoryCounter(),
     )
-    assert minting.reachable(make_mocked_request("GET", "/webrtc/agents", {"Origin": origin})) == []
+    assert await minting.reachable(make_mocked_request("GET", "/webrtc/agents", {"Origin": origin})) == []

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.events import CallEnded, CallStarted, Event, LlmResponse, SessionStarted, UserMessage
+from server.feed import Feed, log_fact
 from server.frames import BrowserFrames
 
 EVENTS: list[Event] = [
@@ -25,10 +26,11 @@ EVENTS: list[Event] = [
 def test_frames_are_numbered_and_hold_nothing_that_is_the_backends(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     sent: list[str] = []
-    frames = BrowserFrames("c1", "demo")
+    frames = BrowserFrames("demo")
     frames.open(sent.append)
+    feed = Feed("c1", frames, log_fact)
     for event in EVENTS:
-        frames.publish(event)
+        feed.publish(event)
     got: list[dict[str, Any]] = [json.loads(text) for text in sent]
     assert [(frame["seq"], frame["event"]) for frame in got] == [
         (2, "session.started"),

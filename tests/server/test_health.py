@@ -9,7 +9,7 @@ from media.engine import MediaEngine
 from pipeline.engine import Engines
 from server import http
 from server.health import Health
-from server.hub import Hub
+from server.local_hub import Limits, LocalHub
 from tests.server.sockets import visiting
 
 
@@ -24,7 +24,7 @@ async def test_health_tells_what_the_server_does() -> None:
     await media.start()
     engines = Engines(Settings())
     app = http.application()
-    async with Hub([], max_calls=7) as hub:
+    async with LocalHub([], Limits(max_calls=7)) as hub:
         app.router.add_routes(Health(hub, media, engines).routes())
         async with visiting(app) as session:
             status, body = await ask(session)

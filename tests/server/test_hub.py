@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from server.hub import Hub, NoSeatError
+from config.agent import AgentConfig
+from config.identity import DEFAULT_ORG
+from pipeline.session import Reply
+from server.hub import NoSeatError
+from server.local_hub import Limits, LocalHub
+from server.registry import AgentKey, Registration
 
 
 class Call:
@@ -30,9 +37,26 @@ class Call:
     async def wait_ended(self) -> None:
         await self.ended.wait()
 
+    def command(self, frame: Mapping[str, Any], reply: Reply) -> None:
+        raise AssertionError("nobody asks it anything here")
 
-def enter(hub: Hub, name: str, *, agent: str = "demo", deaf: bool = False) -> Call:
-    with hub.seat(agent) as seat:
+    def reload(self, agent: AgentConfig) -> None:
+        raise AssertionError("nobody configures it here")
+
+    def attend(self, present: bool) -> None:
+        raise AssertionError("nobody serves it here")
+
+
+def key(name: str) -> AgentKey:
+    return AgentKey(DEFAULT_ORG, name)
+
+
+def registered(name: str) -> Registration:
+    return Registration(key(name), name, AgentConfig(id=name))
+
+
+def enter(hub: LocalHub, name: str, *, agent: str = "demo", deaf: bool = False) -> Call:
+    with hub.seat(registered(agent), "webrtc") as seat:
         call = Call(name, deaf=deaf)
         seat.take(call)
     return call
@@ -44,11 +68,11 @@ async def settle() -> None:
 
 
 async def test_a_seat_is_held_until_the_call_has_ended() -> None:
-    async with Hub([], max_calls=1) as hub:
+    async with LocalHub([], Limits(max_calls=1)) as hub:
         call = enter(hub, "one")
         assert hub.taken == 1
         assert hub.calls == {"one": call}
-        with pytest.raises(NoSeatError) as refusal, hub.seat("demo"):
+        with pytest.raises(NoSeatError) as refusal, hub.seat(registered("demo"), "webrtc"):
             pass
         assert not refusal.value.draining
         call.ended.set()
@@ -59,24 +83,24 @@ async def test_a_seat_is_held_until_the_call_has_ended() -> None:
 
 
 async def test_an_agent_leaves_seats_to_the_others() -> None:
-    async with Hub([], max_calls=3, agent_max_calls=1) as hub:
-        call = enter(hub, "one", agent="Mara")
+    async with LocalHub([], Limits(max_calls=3, agent_max_calls=1)) as hub:
+        call = enter(hub, "one", agent="mara")
         with pytest.raises(NoSeatError, match="Agent 'mara' is at capacity") as refusal:
-            hub.check_seat("mara")
+            hub.check_seat(key("mara"))
         assert (refusal.value.status, refusal.value.code) == (503, "SERVER_AT_CAPACITY")
         enter(hub, "two", agent="demo")
         enter(hub, "three", agent="other")
         with pytest.raises(NoSeatError, match="The server is at capacity"):
-            hub.check_seat("fourth")
+            hub.check_seat(key("fourth"))
         call.ended.set()
         await settle()
         enter(hub, "four", agent="mara")
 
 
 async def test_a_failed_offer_frees_its_seat() -> None:
-    async with Hub([], max_calls=1) as hub:
+    async with LocalHub([], Limits(max_calls=1)) as hub:
         for _ in range(10):
-            with pytest.raises(ValueError, match="no"), hub.seat("demo"):
+            with pytest.raises(ValueError, match="no"), hub.seat(registered("demo"), "webrtc"):
                 raise ValueError("no")
         assert hub.taken == 0
 
@@ -86,20 +110,20 @@ async def test_a_call_that_fails_frees_its_seat() -> None:
         async def wait_ended(self) -> None:
             raise RuntimeError("broken")
 
-    async with Hub([], max_calls=1) as hub:
-        with hub.seat("demo") as seat:
+    async with LocalHub([], Limits(max_calls=1)) as hub:
+        with hub.seat(registered("demo"), "webrtc") as seat:
             seat.take(Broken("one"))
         await settle()
         assert hub.taken == 0
 
 
 async def test_drain_waits_for_the_calls_and_lets_nobody_in() -> None:
-    async with Hub([], max_calls=5) as hub:
+    async with LocalHub([], Limits(max_calls=5)) as hub:
         call = enter(hub, "one")
         drain = asyncio.create_task(hub.drain(60))
         await settle()
         with pytest.raises(NoSeatError) as refusal:
-            hub.check_seat("demo")
+            hub.check_seat(key("demo"))
         assert refusal.value.draining
         assert not drain.done()
         call.ended.set()
@@ -108,7 +132,7 @@ async def test_drain_waits_for_the_calls_and_lets_nobody_in() -> None:
 
 
 async def test_drain_hangs_up_what_is_left_when_the_time_is_over() -> None:
-    async with Hub([], max_calls=5) as hub:
+    async with LocalHub([], Limits(max_calls=5)) as hub:
         calls = [enter(hub, "one"), enter(hub, "two")]
         await asyncio.wait_for(hub.drain(0.01), 10)
         assert [call.reason for call in calls] == ["server_shutdown", "server_shutdown"]
@@ -116,8 +140,8 @@ async def test_drain_hangs_up_what_is_left_when_the_time_is_over() -> None:
 
 
 async def test_an_offer_let_in_before_the_drain_keeps_its_call() -> None:
-    async with Hub([], max_calls=5) as hub:
-        with hub.seat("demo") as seat:
+    async with LocalHub([], Limits(max_calls=5)) as hub:
+        with hub.seat(registered("demo"), "webrtc") as seat:
             drain = asyncio.create_task(hub.drain(60))
             await settle()
             call = Call("late")
@@ -130,8 +154,8 @@ async def test_an_offer_let_in_before_the_drain_keeps_its_call() -> None:
 
 
 async def test_an_offer_that_outlives_the_drain_is_hung_up() -> None:
-    async with Hub([], max_calls=5) as hub:
-        with hub.seat("demo") as seat:
+    async with LocalHub([], Limits(max_calls=5)) as hub:
+        with hub.seat(registered("demo"), "webrtc") as seat:
             drain = asyncio.create_task(hub.drain(0))
             await settle()
             call = Call("late")
@@ -141,8 +165,8 @@ async def test_an_offer_that_outlives_the_drain_is_hung_up() -> None:
 
 
 async def test_leaving_hangs_up_and_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.hub.GOODBYE_SECONDS", 0.05)
-    async with Hub([], max_calls=5) as hub:
+    monkeypatch.setattr("server.local_hub.GOODBYE_SECONDS", 0.05)
+    async with LocalHub([], Limits(max_calls=5)) as hub:
         deaf = enter(hub, "deaf", deaf=True)
     assert deaf.reason == "server_shutdown"
     assert hub.taken == 0
@@ -150,7 +174,7 @@ async def test_leaving_hangs_up_and_does_not_wait_for_ever(monkeypatch: pytest.M
 
 
 async def test_second_signal_while_draining() -> None:
-    async with Hub([], max_calls=5) as hub:
+    async with LocalHub([], Limits(max_calls=5)) as hub:
         call = enter(hub, "one")
         drain = asyncio.create_task(hub.drain(600))
         await settle()
@@ -167,7 +191,7 @@ class Seats(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.hub = Hub([], max_calls=3, agent_max_calls=2)
+        self.hub = LocalHub([], Limits(max_calls=3, agent_max_calls=2))
         self.live: list[tuple[str, Call]] = []
         self.count = 0
 
@@ -185,7 +209,7 @@ class Seats(RuleBasedStateMachine):
             self.count += 1
             full = len(self.live) == 3 or [name for name, _ in self.live].count(agent) == 2
             try:
-                with self.hub.seat(agent) as seat:
+                with self.hub.seat(registered(agent), "webrtc") as seat:
                     assert not full
                     if fails:
                         raise ValueError

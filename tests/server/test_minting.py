@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from config.agent import AgentConfig
 from config.settings import Settings
 from server import http
-from server.hub import Hub
+from server.local_hub import Limits, LocalHub
 from server.minting import Minting
 from server.rate import Counter, MemoryCounter, RedisCounter
 from tests.redis_server import RedisServer
@@ -51,8 +51,8 @@ class Mint:
         ttl: int = 60,
         **options: Any,
     ) -> None:
-        self.hub = Hub(
-            [agent("closed"), agent("open", "https://page.example", "http://localhost:*")], max_calls=max_calls
+        self.hub = LocalHub(
+            [agent("closed"), agent("open", "https://page.example", "http://localhost:*")], Limits(max_calls=max_calls)
         )
         self.office = TokenOffice(SIGNING, ledger or MemoryLedger(), ttl=ttl)
         keys = ApiKeys([KEY, "acme:pk_key_of_acme"], [PUBLISHABLE, "acme:pk_publishable_of_acme"])
@@ -218,10 +218,10 @@ REFUSALS = [
     ),
     (403, "Origin null is not allowed for agent 'open'", {}, {"agent_id": "open"}),
     (403, "Origin null is not allowed for agent 'open'", {"Origin": "null"}, {"agent_id": "open"}),
-    (403, "The API key does not own agent 'open'", {"X-API-Key": "pk_key_of_acme"}, {"agent_id": "open"}),
+    (404, "Agent 'open' is not online", {"X-API-Key": "pk_key_of_acme"}, {"agent_id": "open"}),
     (
-        403,
-        "The API key does not own agent 'open'",
+        404,
+        "Agent 'open' is not online",
         PAGE,
         {"agent_id": "open", "api_key": "pk_publishable_of_acme"},
     ),
@@ -243,7 +243,7 @@ async def test_refusals(status: int, detail: str, headers: dict[str, str], query
 async def test_no_token_for_a_server_without_a_seat() -> None:
     mint = Mint(max_calls=1)
     async with visiting(mint.app) as session:
-        with mint.hub.seat("open"):
+        with mint.hub.seat(mint.hub.registry.all()[1], "webrtc"):
             status, body = await get(session, BEARER, agent_id="open")
             assert (status, body["code"]) == (503, "SERVER_AT_CAPACITY")
         assert (await get(session, BEARER, agent_id="open"))[0] == 200

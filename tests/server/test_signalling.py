@@ -29,7 +29,7 @@ from config.settings import Settings
 from media.engine import MediaEngine
 from pipeline.engine import Engines
 from server import http
-from server.hub import Hub
+from server.local_hub import Limits, LocalHub
 from server.rate import MemoryCounter
 from server.signalling import Signalling, ice_servers
 from tests.redis_server import RedisServer
@@ -47,7 +47,7 @@ SIGNING = ("s" * 32,)
 class Stand:
     """A server with the signalling routes alone, and a client in front of it."""
 
-    def __init__(self, hub: Hub, office: TokenOffice, media: MediaEngine, session: aiohttp.ClientSession) -> None:
+    def __init__(self, hub: LocalHub, office: TokenOffice, media: MediaEngine, session: aiohttp.ClientSession) -> None:
         self.hub = hub
         self.office = office
         self.media = media
@@ -94,7 +94,7 @@ async def stand(
     app = http.application()
     try:
         agents = [AgentConfig(id="demo"), AgentConfig(id="other")]
-        async with Hub(agents, max_calls=max_calls, agent_max_calls=agent_max_calls) as hub:
+        async with LocalHub(agents, Limits(max_calls, agent_max_calls)) as hub:
             app.router.add_routes(Signalling(settings, office, hub, media, engines, counter=MemoryCounter()).routes())
             async with visiting(app) as session:
                 yield Stand(hub, office, media, session)
@@ -221,11 +221,10 @@ async def test_wrong_tokens(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_an_agent_that_has_gone_since_the_mint() -> None:
     async with stand() as server:
-        token = await server.token("other")
-        del server.hub.agents["other"]
+        token = await server.token("gone")
         assert await server.offer(token=token) == (
             404,
-            {"detail": "Agent 'other' is not online", "error": "Agent 'other' is not online", "code": "AGENT_OFFLINE"},
+            {"detail": "Agent 'gone' is not online", "error": "Agent 'gone' is not online", "code": "AGENT_OFFLINE"},
         )
         assert server.hub.taken == 0
 

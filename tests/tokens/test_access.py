@@ -56,7 +56,7 @@ def test_keys_do_not_show_in_a_log() -> None:
 
 
 def test_a_good_key_may_seal_whatever_the_origin() -> None:
-    grant = authorize_mint(KEYS, "mara", (), key="sk_acme_key", origin="https://evil.example")
+    grant = authorize_mint(KEYS, "acme", "mara", (), key="sk_acme_key", origin="https://evil.example")
     assert grant == Grant("acme")
     assert grant.may_seal
 
@@ -64,22 +64,22 @@ def test_a_good_key_may_seal_whatever_the_origin() -> None:
 def test_a_bad_key_is_refused_even_from_a_good_origin() -> None:
     for key in ("wrong", "", "pk_publishable_1"):
         with pytest.raises(InvalidKey, match=r"^Invalid API key$"):
-            authorize_mint(KEYS, "mara", LOCAL, key=key, origin="http://localhost:3000")
+            authorize_mint(KEYS, "default", "mara", LOCAL, key=key, origin="http://localhost:3000")
 
 
 def test_an_agent_without_origins_needs_a_key() -> None:
     with pytest.raises(InvalidKey):
-        authorize_mint(KEYS, "mara", (), key=None, origin="http://localhost:3000")
+        authorize_mint(KEYS, "default", "mara", (), key=None, origin="http://localhost:3000")
 
 
 def test_an_allowed_page_may_not_seal() -> None:
-    grant = authorize_mint(KEYS, "mara", LOCAL, key=None, origin="http://localhost:3000")
+    grant = authorize_mint(KEYS, "default", "mara", LOCAL, key=None, origin="http://localhost:3000")
     assert grant == Grant("default", "http://localhost:3000")
     assert not grant.may_seal
 
 
 def test_a_page_with_a_publishable_key_may_not_seal_either() -> None:
-    grant = authorize_mint(KEYS, "mara", LOCAL, key="pk_publishable_acme", origin="http://localhost:3000")
+    grant = authorize_mint(KEYS, "acme", "mara", LOCAL, key="pk_publishable_acme", origin="http://localhost:3000")
     assert grant == Grant("acme", "http://localhost:3000")
     assert not grant.may_seal
 
@@ -88,28 +88,28 @@ def test_a_page_with_a_publishable_key_may_not_seal_either() -> None:
 @pytest.mark.parametrize("patterns", [LOCAL, []])
 def test_a_publishable_key_opens_nothing_without_the_right_origin(origin: str | None, patterns: list[str]) -> None:
     with pytest.raises(OriginNotAllowed):
-        authorize_mint(KEYS, "mara", patterns, key=PUBLISHABLE, origin=origin)
+        authorize_mint(KEYS, "default", "mara", patterns, key=PUBLISHABLE, origin=origin)
 
 
 def test_a_publishable_key_needs_an_agent_that_allows_origins() -> None:
     with pytest.raises(OriginNotAllowed, match=r"^Origin http://localhost:3000 is not allowed for agent 'mara'$"):
-        authorize_mint(KEYS, "mara", (), key=PUBLISHABLE, origin="http://localhost:3000")
+        authorize_mint(KEYS, "default", "mara", (), key=PUBLISHABLE, origin="http://localhost:3000")
 
 
 def test_another_page_is_told_so() -> None:
     with pytest.raises(OriginNotAllowed) as caught:
-        authorize_mint(KEYS, "mara", LOCAL, key=None, origin="https://evil.example")
+        authorize_mint(KEYS, "default", "mara", LOCAL, key=None, origin="https://evil.example")
     assert str(caught.value) == "Origin https://evil.example is not allowed for agent 'mara'"
     assert caught.value.code == "ORIGIN_NOT_ALLOWED"
 
 
 def test_no_origin_is_no_page() -> None:
     with pytest.raises(OriginNotAllowed, match=r"^Origin null is not allowed"):
-        authorize_mint(KEYS, "mara", LOCAL, key=None, origin=None)
+        authorize_mint(KEYS, "default", "mara", LOCAL, key=None, origin=None)
 
 
 def test_an_origin_in_the_text_is_short_and_printable() -> None:
     with pytest.raises(OriginNotAllowed) as caught:
-        authorize_mint(KEYS, "mara", LOCAL, key=None, origin="https://\n\x1b[31m" + "x" * 5000)
+        authorize_mint(KEYS, "default", "mara", LOCAL, key=None, origin="https://\n\x1b[31m" + "x" * 5000)
     assert len(str(caught.value)) < 400
     assert str(caught.value).isprintable()
