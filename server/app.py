@@ -10,11 +10,14 @@ from config.settings import Settings
 from media.engine import MediaEngine
 from pipeline.engine import Engines
 from server import http, playground
+from server.commands import Commands
+from server.control import Control
 from server.directory import Directory
 from server.health import Health
 from server.hub import Hub
 from server.minting import Minting
 from server.rate import Counter
+from server.sdk_routes import SdkRoutes
 from server.signalling import Signalling
 from tokens.keys import ApiKeys
 from tokens.minting import TokenOffice
@@ -35,15 +38,19 @@ class Parts:
 
 def build_app(parts: Parts) -> web.Application:
     app = http.application()
+    control = Control(parts.keys, Commands(parts.hub, lambda agent: parts.engines.choose(agent).warnings))
     minting = Minting(parts.settings, parts.keys, parts.office, parts.hub, parts.counter)
     signalling = Signalling(parts.settings, parts.office, parts.hub, parts.media, parts.engines, counter=parts.counter)
     app.router.add_routes(
         [
+            *control.routes(),
             *minting.routes(),
             *Directory(parts.settings, minting, parts.engines, parts.counter).routes(),
             *signalling.routes(),
+            *SdkRoutes(parts.settings, parts.keys, parts.hub, parts.counter).routes(),
             *Health(parts.hub, parts.media, parts.engines).routes(),
             *playground.routes(parts.settings.public_url),
         ]
     )
+    app.on_shutdown.append(lambda _: control.close())
     return app
