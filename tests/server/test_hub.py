@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from config.agent import AgentConfig
+from config.agent import AgentConfig, LlmConfig
 from config.identity import DEFAULT_ORG
 from pipeline.session import Reply
 from server.hub import NoSeatError
 from server.local_hub import Limits, LocalHub
 from server.registry import AgentKey, Registration
+from tests.virtual_time import run
 
 
 class Call:
@@ -183,6 +185,97 @@ async def test_second_signal_while_draining() -> None:
         await asyncio.wait_for(drain, 10)
         assert time.monotonic() - started < 60
         assert call.reason == "server_shutdown"
+
+
+class Nobody:
+    """A backend that is always there and never answers."""
+
+    def __init__(self, org: str = DEFAULT_ORG) -> None:
+        self.id = "c_1"
+        self.org = org
+        self.alive = True
+        self.frames: list[Mapping[str, Any]] = []
+
+    def send(self, frame: Mapping[str, Any]) -> bool:
+        self.frames.append(frame)
+        return True
+
+    async def probe(self) -> bool:
+        return False
+
+
+class Served(Call):
+    """A call of an agent that a backend serves."""
+
+    def attend(self, present: bool) -> None:
+        """Told whether it does now."""
+
+    def reload(self, agent: AgentConfig) -> None:
+        """Told what it wants now."""
+
+
+@pytest.mark.parametrize("kicked", [False, True])
+@pytest.mark.parametrize("answers", [False, True])
+@pytest.mark.parametrize("back_after", [None, 59.0])
+def test_a_lost_backend_has_a_minute_to_come_back(kicked: bool, answers: bool, back_after: float | None) -> None:
+    async def lose() -> str | None:
+        loop, holder = asyncio.get_running_loop(), Nobody()
+        agent = AgentConfig(id="mara", llm=LlmConfig() if answers else None)
+        async with LocalHub([], Limits(max_calls=1)) as hub:
+            with hub.seat(await hub.register(holder, "mara", agent), "webrtc") as seat:
+                call = Served("one")
+                seat.take(call)
+            await (hub.kick(key("mara")) if kicked else hub.release(holder))
+            lost = loop.time()
+            if back_after is not None:
+                await asyncio.sleep(back_after)
+                await hub.register(Nobody(), "mara", agent)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(3600):
+                    await call.wait_ended()
+                assert loop.time() - lost == pytest.approx(60)
+            return call.reason
+
+    ends = back_after is None and (kicked or not answers)
+    assert run(lose()) == ("agent_disconnected" if ends else None)
+
+
+def test_what_one_organisation_asks_of_another_does_not_exist() -> None:
+    async def ask() -> None:
+        ours, theirs = Nobody("acme"), Nobody("globex")
+        async with LocalHub([], Limits(max_calls=3)) as hub:
+            for holder in (ours, theirs):
+                await hub.register(holder, "mara", AgentConfig(id="mara", prompt=holder.org))
+            assert [(r.key.org, r.agent.prompt) for r in await hub.agents(None)] == [("acme",) * 2, ("globex",) * 2]
+            found = await hub.find("mara", "globex")
+            assert found is not None
+            with hub.seat(found, "webrtc") as seat:
+                seat.take(Served("same"))
+            assert await hub.session("acme", "same") is None
+            assert await hub.sessions(AgentKey("acme", "mara")) == []
+            theirs_too = await hub.session("globex", "same")
+            assert theirs_too is not None
+            assert theirs_too.key == AgentKey("globex", "mara")
+            hub.tell(AgentKey("acme", "mara"), {"event": "bot.word"})
+            assert ours.frames == [{"event": "bot.word", "agent_id": "mara"}]
+            assert theirs.frames == []
+            await hub.release(ours)
+            assert not hub.tell(AgentKey("acme", "mara"), {"event": "bot.word"})
+            assert await hub.find("mara", "acme") is None
+            assert await hub.find("globex:mara", "acme") is None
+            public = await hub.find("mara", None)
+            assert public is not None
+            assert public.key.org == "globex"
+            ours_again = await hub.register(ours, "mara", AgentConfig(id="mara"))
+            assert await hub.find("mara", None) is None, "two could be meant"
+            assert await hub.find("acme:Mara", None) == ours_again
+            assert await hub.public_id(ours_again) == "acme:mara"
+            await hub.register(theirs, "mara", AgentConfig(id="mara", allowed_origins=("https://page.example",)))
+            public = await hub.find("mara", None)
+            assert public is not None
+            assert public.key.org == "globex", "only that one lets pages in"
+
+    run(ask())
 
 
 class Seats(RuleBasedStateMachine):
