@@ -307,10 +307,10 @@ async def test_what_a_browser_may_say_about_its_call() -> None:
         _, body = await server.offer(token=token, config=config, metadata=metadata)
         call: Any = server.hub.calls[body["session_id"]]
         assert call._metadata == {"user": "sealed", "page": "/cart"}
-        assert call._agent.language == "es"
-        assert call._agent.greeting_for("es") == "Hello!"
-        assert call._agent.prompt == ""
-        assert call._agent.llm is None
+        assert call._mind.agent.language == "es"
+        assert call._mind.agent.greeting_for("es") == "Hello!"
+        assert call._mind.agent.prompt == ""
+        assert call._mind.agent.llm is None
 
 
 @pytest.mark.parametrize(
@@ -323,8 +323,8 @@ async def test_what_a_browser_may_not_say_is_dropped(config: Any, metadata: Any)
         assert status == 200
         call: Any = server.hub.calls[body["session_id"]]
         assert call._metadata == {}
-        assert call._agent.greeting == {}
-        assert call._agent.language == "en"
+        assert call._mind.agent.greeting == {}
+        assert call._mind.agent.language == "en"
 
 
 async def test_a_real_peer_connects_and_hears_of_its_call() -> None:
