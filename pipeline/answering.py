@@ -105,6 +105,7 @@ class Answering:
         """Have the language model answer and say it as it is written, unless that is prepared already."""
         draft, self._draft = self._draft, None
         self._reply(lambda: self._lead(turn, ask, draft), answers_turn=True)
+        self._publish(LlmThinking(turn=turn.id))
         if draft and self._task:  # which may be cancelled before it begins
             self._task.add_done_callback(lambda _: draft.withdraw())
 
@@ -154,7 +155,6 @@ class Answering:
             if draft:
                 draft.withdraw()
             draft = self._begin(turn, question)
-        self._publish(LlmThinking(turn=turn.id))
         draft.latency.begin(turn.silent_since)
         draft.latency.reach("turn", turn.decided)
         draft.latency.reach("stt", turn.final)

@@ -10,15 +10,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from config.agent import AgentConfig, text_for
+from config.agent import AgentConfig
 from config.identity import base_language
 from config.patch import Patch
 from media.audio import AudioFrame, Pcm
 from media.playout import Playout
 from pipeline import control
-from pipeline.answering import Answering
-from pipeline.briefing import Question
-from pipeline.desk import Desk, Handler, optional_text_of, text_of
+from pipeline.bot import Bot
+from pipeline.desk import Desk, Handler
 from pipeline.engine import CallEngines, Engines
 from pipeline.events import (
     CallEnded,
@@ -34,15 +33,11 @@ from pipeline.events import (
 )
 from pipeline.hearing import Hearing, Turn
 from pipeline.limits import Limits
-from pipeline.messages import MAX_ID, MAX_TEXT, Messages
 from pipeline.mind import Mind
 from pipeline.session import Reply
-from pipeline.speakable import spoken
-from pipeline.speaking import Memory, Speaking, Utterance
 from pipeline.turn import TurnMachine
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import BotState, Duck, PausePlayback, ResumePlayback
-from pipeline.voicing import Voice, Voicing
 
 logger = logging.getLogger(__name__)
 
@@ -122,10 +117,7 @@ class Call:
         self._switching: asyncio.Task[None] | None = None
         self._line: Line
         self._chosen: CallEngines
-        self._speaking: Speaking
-        self._voicing: Voicing
-        self._answering: Answering
-        self._messages: Messages
+        self._bot: Bot
         self._hearing: Hearing
         self._desk: Desk
         self._limits: Limits
@@ -135,15 +127,12 @@ class Call:
         agent = self._mind.agent
         self._line = line
         self._chosen = self._engines.choose(agent)
-        self._speaking = Speaking(line.playout, self._publish, self._remember)
-        self._voicing = Voicing(self._speaking, self._publish, self._voice())
-        self._answering = Answering(
-            voicing=self._voicing,
-            speaking=self._speaking,
-            conversation=self._mind.conversation,
-            tools=self._mind.tools,
-            prepare=self._mind.prepare,
+        self._bot = Bot(
+            self._mind,
+            playout=line.playout,
+            engines=self._chosen,
             publish=self._publish,
+            answerable=lambda: self._hearing.answerable,
         )
         self._hearing = Hearing(
             machine=TurnMachine(TurnSettings.of(agent), self._chosen.language),
@@ -153,13 +142,7 @@ class Call:
             interlocutor=self,
             wall_clock=self._wall_clock,
         )
-        self._messages = Messages(
-            voicing=self._voicing,
-            speaking=self._speaking,
-            publish=self._publish,
-            answerable=lambda: self._hearing.answerable,
-        )
-        self._desk = Desk(self.id, self._mind.handlers(), self._messages.handlers(), self._handlers())
+        self._desk = Desk(self.id, self._mind.handlers(), self._bot.handlers(), self._handlers())
         self._task = asyncio.create_task(self._live(), name=f"call {self.id}")
 
     # --- what the server does with it (pipeline.session.Session)
@@ -197,7 +180,7 @@ class Call:
             self._hearing.hear(frame)
 
     def on_played(self, position: int) -> None:
-        self._speaking.advance(position)
+        self._bot.advance(position)
 
     def on_message(self, text: str) -> None:
         if not self._listening:
@@ -226,64 +209,34 @@ class Call:
     # --- what the user's side does to the bot's (pipeline.hearing.Interlocutor)
 
     def bot_state(self) -> BotState:
-        transcribing = self._hearing.transcribing
-        replying = self._answering.busy or self._messages.busy
-        return BotState(
-            busy=transcribing or replying or self._speaking.active,
-            audible=self._speaking.audible,
-            owed=transcribing,
-            left_ms=None if replying else self._speaking.left_ms,
-            played_ms=0 if transcribing else self._speaking.played_ms,  # else it is that of the reply before
-            answering=transcribing or self._speaking.answers_turn,
-        )
+        return self._bot.state(transcribing=self._hearing.transcribing)
 
     def on_user_active(self) -> None:
         self._limits.user_spoke()
 
     def on_interruption(self, *, continued: bool) -> None:
-        self._silence("continuation" if continued else "user_spoke")
-        if continued:
-            for message_id in (*self._answering.message_ids, *self._messages.reply_ids):
-                self._mind.conversation.remove(message_id)
+        self._bot.interrupt(continued=continued)
 
     def on_yield(self, decision: Duck | PausePlayback | ResumePlayback) -> None:
-        match decision:
-            case Duck():
-                self._speaking.duck()
-            case PausePlayback():
-                self._speaking.pause()
-            case ResumePlayback():
-                self._speaking.resume()
+        self._bot.give_way(decision)
 
     def sounding(self) -> Pcm | None:
-        return self._speaking.sounding()
+        return self._bot.sounding()
 
     def saying(self) -> str:
-        return self._speaking.saying()
+        return self._bot.saying()
 
     def on_eager(self, turn: Turn) -> None:
-        if self._answers and not self._mind.tools.pending:
-            supposed = self._mind.conversation.supposing(turn.text, replaces=turn.continued)
-            chosen = self._chosen
-            self._answering.prepare(turn, self._mind.ask(chosen.llm, chosen.language, supposed))
+        self._bot.prepare(turn)
 
     def on_eager_withdrawn(self) -> None:
-        self._answering.withdraw()
-        self._messages.withdraw()
+        self._bot.withdraw()
 
     def on_turn(self, turn: Turn) -> None:
-        if turn.continued:
-            self._mind.conversation.replace_user(turn.text)
-        else:
-            self._mind.conversation.add_user(turn.text)
-        if self._answers:
-            self._messages.confirm()
-            self._answering.answer(turn, self._ask)
-        else:
-            self._messages.expect(awaited=self._mind.is_attended and not self._mind.agent.generates)
+        self._bot.answer(turn)
 
     def on_unheard(self) -> None:
-        self._answering.apologise()
+        self._bot.apologise()
 
     # --- the life of the call
 
@@ -325,9 +278,7 @@ class Call:
         await self._await_configuration()
         self._hearing.recognition.open()
         self._listening = True
-        greeting = self._greeting()
-        if greeting and not self._on_hold:
-            self._answering.greet(greeting)
+        self._bot.greet()
         early, self._early = self._early, []
         for text in early:
             self.on_message(text)
@@ -353,7 +304,7 @@ class Call:
 
     async def _take_leave(self, reason: str) -> None:
         self._listening = False
-        self._silence("cancelled")
+        self._bot.silence("cancelled")
         self._hearing.leave()
         if self._started is not None:
             self._publish_end(self._started, reason)
@@ -363,8 +314,7 @@ class Call:
     async def _release(self) -> None:
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                await self._answering.aclose()
-                await self._messages.aclose()
+                await self._bot.aclose()
                 await self._mind.aclose()
                 await self._hearing.aclose()
         except TimeoutError:
@@ -389,25 +339,7 @@ class Call:
             self._publish(SessionEnded(reason=reason))
             self._publish(SessionOver(reason=reason))
 
-    # --- the bot's side
-
-    @property
-    def _answers(self) -> bool:
-        return self._mind.answers and not self._on_hold
-
-    def _ask(self) -> Question:
-        return self._mind.ask(self._chosen.llm, self._chosen.language)
-
-    def _silence(self, reason: str) -> None:
-        """Stop thinking and speaking; what was promised to be said is taken back."""
-        self._answering.stop()
-        self._speaking.interrupt(reason)
-        self._messages.drop()
-
-    def _remember(self, utterance: Utterance, heard: str) -> None:
-        if utterance.memory is not Memory.NONE:
-            aside = utterance.memory is Memory.ASIDE
-            self._mind.conversation.add_assistant(utterance.id, heard, aside=aside)
+    # --- the agent of this call
 
     def _mute(self) -> None:
         if self._muted_by_browser or self._on_hold:
@@ -428,38 +360,22 @@ class Call:
                 await self._engines.ready(self._mind.agent)
         before = base_language(self._chosen.language)
         self._chosen = chosen = self._engines.choose(self._mind.agent)
-        self._voicing.voice = self._voice()
-        self._answering.filler = self._in_words(self._mind.agent.tool_filler)
+        self._bot.equip(chosen)
         self._hearing.speak(chosen.stt, chosen.language)
         if (language := base_language(chosen.language)) != before:
             self._publish(CallUpdated(language=language))
         for warning in chosen.warnings:  # what the agent asked for and does not get; protocol 7.2
             self._publish(CallError(error=warning, code="FALLBACK"))
 
-    def _greeting(self) -> str:
-        return self._in_words(self._mind.agent.greeting)
-
-    def _in_words(self, texts: Mapping[str, str]) -> str:
-        """The text of the call's language as it is written when it is said."""
-        language = self._chosen.language
-        return spoken(self._mind.briefing.render(text_for(texts, language) or ""), language).written
-
-    def _voice(self) -> Voice:
-        chosen, speed = self._chosen, self._mind.agent.voice.speed or 1.0
-        return Voice(chosen.tts, chosen.voice, chosen.language, speed, chosen.apology)
-
     # --- commands of the backend
 
     def _handlers(self) -> dict[str, Handler]:
         return {
-            "bot.cancel": self._cancel,
-            "bot.clear": self._clear,
             "call.hangup": self._hang_up,
             "call.hold": self._hold,
             "call.unhold": self._unhold,
             "call.mute": self._ignore_user,
             "call.unmute": self._heed_user,
-            "session.send": self._send,
         }
 
     def _on_configured(self, patch: Patch) -> None:
@@ -471,26 +387,18 @@ class Call:
             self._limits.change(self._mind.agent.session_limits)
         self._configured.set()
 
-    def _cancel(self, frame: Mapping[str, Any]) -> None:
-        message_id = optional_text_of(frame, "message_id", MAX_ID)
-        if message_id is None or message_id in self._answering.message_ids[-1:]:
-            self._answering.stop()
-        self._messages.cancel(message_id)
-
-    def _clear(self, frame: Mapping[str, Any]) -> None:
-        self._silence("cancelled")
-
     def _hang_up(self, frame: Mapping[str, Any]) -> None:
         self.hangup("hangup")
 
     def _hold(self, frame: Mapping[str, Any]) -> dict[str, Any]:
-        self._on_hold = self._messages.on_hold = True
-        self._silence("cancelled")
+        self._on_hold = True
+        self._bot.hold()
         self._mute()
         return {"event": "call.held"}
 
     def _unhold(self, frame: Mapping[str, Any]) -> dict[str, Any]:
-        self._on_hold = self._messages.on_hold = False
+        self._on_hold = False
+        self._bot.unhold()
         self._mute()
         return {"event": "call.unheld"}
 
@@ -500,10 +408,6 @@ class Call:
 
     def _heed_user(self, frame: Mapping[str, Any]) -> dict[str, Any]:
         return {"event": "call.unmuted", "muted_transcript": self._hearing.heed()}
-
-    def _send(self, frame: Mapping[str, Any]) -> None:
-        """A person says this in place of the agent."""
-        self._messages.say(text_of(frame, "text", MAX_TEXT))
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall_clock(self._loop.time()), UTC)

@@ -132,11 +132,13 @@ class Mind:
             answers.append(complaint("; ".join(wrong)))
         return answers
 
-    def _pause(self, frame: Mapping[str, Any]) -> None:
+    def _pause(self, frame: Mapping[str, Any]) -> dict[str, Any]:
         self.is_paused = True
+        return {"event": "session.paused", "session_id": frame.get("session_id")}
 
-    def _resume(self, frame: Mapping[str, Any]) -> None:
+    def _resume(self, frame: Mapping[str, Any]) -> dict[str, Any]:
         self.is_paused = False
+        return {"event": "session.resumed", "session_id": frame.get("session_id")}
 
     def _set_context(self, frame: Mapping[str, Any]) -> None:
         self.set_context(text_of(frame, "key", MAX_CONTEXT_KEY), optional_text_of(frame, "value", MAX_CONTEXT_VALUE))
