@@ -19,6 +19,7 @@ from media.clock import Clock
 from media.ice import IceLite
 from media.ortc import DtlsPeer, fingerprint
 from media.playout import Playout
+from media.quality import Quality
 from media.receiver import Receiver, ReceiverStats
 from media.sender import Sender
 from media.udp import Path
@@ -62,15 +63,13 @@ class Host:
 
 @dataclass(slots=True)
 class SessionStats:
-    """Counts since the session began; ``round_trip`` in s and ``far_loss`` (0 to 1) from the browser's last report."""
+    """Counts since the session began. How well it travels tells ``Session.quality``."""
 
     receiver: ReceiverStats
     packets_in: int = 0
     packets_out: int = 0
     rejected: int = 0
     """SRTP and SRTCP that were forged, replayed or early, and DTLS over the bound."""
-    round_trip: float | None = None
-    far_loss: float = 0.0
 
 
 class Session:
@@ -100,6 +99,8 @@ class Session:
         ssrc = secrets.randbits(32)
         self._receiver = Receiver(payload_type=offer.payload_type, vad=WebRtcVad())
         self.stats = SessionStats(self._receiver.stats)
+        self._far_block: rtcp.ReportBlock | None = None  # the browser's last one about us
+        self._round_trip: float | None = None
         self._sender = Sender(self.playout, payload_type=offer.payload_type, ssrc=ssrc)
         self._channel = EventChannel(
             max_size=offer.max_message_size, on_open=self._open_channel, on_message=self._hear_message
@@ -128,6 +129,25 @@ class Session:
     @property
     def state(self) -> State:
         return self._state
+
+    @property
+    def quality(self) -> Quality:
+        """How well the packets travel, at this moment; also after the end."""
+        receiver, heard = self._receiver, self.stats.receiver
+        block = self._far_block
+        return Quality(
+            received=heard.received,
+            lost=receiver.lost,
+            late=heard.late,
+            jitter=receiver.jitter,
+            recovered=heard.recovered_ms / 1000,
+            concealed=heard.concealed_ms / 1000,
+            sent=self.stats.packets_out,
+            far_loss=block.fraction_lost if block else None,
+            far_lost=max(0, block.cumulative_lost) if block else None,
+            far_jitter=block.jitter / rtp.CLOCK_RATE if block else None,
+            round_trip=self._round_trip,
+        )
 
     def send(self, text: str) -> bool:
         """Send a text message; before the DataChannel opens it is kept. ``False`` when it was dropped."""
@@ -206,8 +226,9 @@ class Session:
             if isinstance(fact, rtcp.SenderReport):
                 self._receiver.on_sender_report(fact, now)
             elif isinstance(fact, rtcp.ReportBlock) and fact.ssrc == self._sender.ssrc:
-                self.stats.far_loss = fact.fraction_lost
-                self.stats.round_trip = rtcp.round_trip(fact, now)
+                self._far_block = fact
+                if (trip := rtcp.round_trip(fact, now)) is not None:
+                    self._round_trip = trip
                 self._sender.on_receiver_report(fact.fraction_lost)
 
     def _open_channel(self) -> None:

@@ -68,7 +68,7 @@ async def test_a_call_with_aiortc() -> None:
         assert times == pytest.approx(np.arange(len(times)) * 0.02)
         assert all(frame.pcm.shape == (320,) for frame in recorder.frames)
         assert any(frame.is_speech for frame in recorder.frames)
-        await until(lambda: session.stats.round_trip is not None)
+        await until(lambda: session.quality.round_trip is not None)
         await client.close()
         await until(lambda: recorder.reason)
         assert recorder.reason == "disconnected"
@@ -126,7 +126,7 @@ async def test_reports_are_sent_and_heard(engine: MediaEngine, peer: BarePeer) -
     block = rtcp.ReportBlock(ours, 0.25, 3, 100, 0, 0, 0)
     report = rtcp._packet(201, 1, (1).to_bytes(4, "big") + rtcp._pack_block(block))
     peer.send(peer.dtls._tx_srtp.protect_rtcp(report))
-    await until(lambda: peer.session.stats.far_loss == 0.25)
+    await until(lambda: peer.session.quality.far_loss == 0.25)
 
 
 # Ends
