@@ -25,9 +25,10 @@ import numpy as np
 
 from bench.audio import voice
 from media import level, opus, rtp
-from media.audio import FRAME_MS
+from media.audio import FRAME_MS, INPUT_RATE
 from media.call_report import CallReport
 from media.caller import Voice
+from pipeline.silero import WINDOW
 from server.crowd import CrowdProcess, Snapshot, Target
 from server.speech import Monologue, encode, trim
 
@@ -156,6 +157,10 @@ def figures(
         "kernel_ms_per_s": (server_after["kernel"] - server["kernel"]) * 1000 / wall / count,
         "load_pct": (server_after["cpu"] - server["cpu"]) * 100 / wall,
         "sent_pct": heard["received"] * 100 / expected,
+        "asked_pct": (server_after.get("asked", 0) - server.get("asked", 0))
+        * WINDOW
+        * 100
+        / (wall * INPUT_RATE * count),
         "decoded_pct": decoded / wall * duration * 100 / heard["sent"],
         "late_pct": heard["late"] * 100 / max(1, heard["received"]),
         "lost": heard["lost"],
@@ -209,10 +214,10 @@ async def speaking(work: str, sizes: Sequence[int], make_voice: Monologues, refe
         for size in sizes:
             await scene.grow(size)
             measured = await scene.measure()
-            if work == "w1":
-                measured["ratio_aiortc"] = reference / measured["ms_per_s"]
-            else:
+            if work == "w2":
                 del measured["sent_pct"]  # half of the time nothing is due
+            else:
+                measured["ratio_aiortc"] = reference / measured["ms_per_s"]
             show(work, **measured)
             found.append(measured)
         offers = (await scene.stats())["offer_ms"]
@@ -271,6 +276,7 @@ async def main() -> None:
     reference = await aiortc(Monologues(encode(said, bitrate=32_000, band=20_000)))
     found = await speaking("w1", (10, 50, 100), Monologues(payloads), reference)
     show("growth", work="w1", pct=(found[-1]["ms_per_s"] / found[0]["ms_per_s"] - 1) * 100)
+    await speaking("w1-silero", (50,), Monologues(payloads), reference)
     await speaking("w2", (50,), Monologues(payloads), reference)
     await interrupting(payloads, encode(np.zeros(RATE // 5, np.int16))[-1])
 
