@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 import pylibsrtp
@@ -37,6 +38,10 @@ RECEIVE_WINDOW = 256 * 1024
 
 HANDSHAKE_SLOT = 3.0
 """How long a handshake may hold its slot, s: a peer that stalls must not hold up the others."""
+
+
+Gate = AbstractAsyncContextManager[None]
+"""What a handshake has to pass: ``media.handshakes``, a semaphore."""
 
 
 class SctpError(Exception):
@@ -88,12 +93,12 @@ class DtlsPeer:
         return self._ice.feed(datagram)
 
     async def handshake(
-        self, fingerprints: Sequence[tuple[str, str]], gate: asyncio.Semaphore, *, limit: float = HANDSHAKE_SLOT
+        self, fingerprints: Sequence[tuple[str, str]], gate: Gate, *, limit: float = HANDSHAKE_SLOT
     ) -> bool:
         """Wait for the client's hello, shake hands, check its certificate; ``False`` when that failed.
 
-        ``gate`` bounds how many run at once: each costs milliseconds of CPU on the loop of the audio clock. ``limit``
-        is the longest that one may hold its place there, s.
+        ``gate`` is entered when the peer has been heard, and bounds how many run at once: each costs milliseconds of
+        CPU on the loop of the audio clock. ``limit`` is the longest that one may hold its place there, s.
         """
         if not self._is_client:
             await self._ice.arrival()

@@ -16,6 +16,7 @@ from media import rtcp, rtp, sdp
 from media.audio import LineObserver
 from media.channel import EventChannel
 from media.clock import Clock
+from media.handshakes import Handshakes
 from media.ice import IceLite
 from media.ortc import DtlsPeer, fingerprint
 from media.playout import Playout
@@ -57,8 +58,7 @@ class Host:
     clock: Clock
     ice: IceLite
     certificate: RTCCertificate
-    handshakes: asyncio.Semaphore
-    """Slots for DTLS handshakes."""
+    handshakes: Handshakes
 
 
 @dataclass(slots=True)
@@ -82,9 +82,10 @@ class Session:
         observer: LineObserver,
         *,
         candidates: Sequence[tuple[str, int]],
+        tcp_candidates: Sequence[tuple[str, int]] = (),
         on_released: Callable[[Session], None],
     ) -> None:
-        """``candidates`` are announced best first. ``on_released`` comes just before the observer's ``on_closed``."""
+        """Candidates are announced best first. ``on_released`` comes just before the observer's ``on_closed``."""
         loop = asyncio.get_running_loop()
         self.id = secrets.token_hex(8)
         self.playout = Playout()
@@ -118,6 +119,7 @@ class Session:
             password=self._ice.password,
             fingerprint=fingerprint(host.certificate),
             candidates=candidates,
+            tcp_candidates=tcp_candidates,
             ssrc=ssrc,
             cname=self.id,
         )
@@ -242,6 +244,10 @@ class Session:
     def _heard(self) -> None:
         self._ice.heard = self._loop.time()
 
+    def _address(self) -> str:
+        """Where the browser is."""
+        return str(self._ice.selected.remote[0]) if self._ice.selected else ""
+
     def _end(self, reason: str) -> None:
         """The session is over: nothing more is heard or sent, and ``_run`` releases what it holds."""
         if not self._ended.done():
@@ -250,7 +256,8 @@ class Session:
 
     async def _run(self) -> None:
         """The life of the session."""
-        handshake = asyncio.create_task(self._peer.handshake(self._offer.fingerprints, self._host.handshakes))
+        turn = self._host.handshakes.turn(self._address)
+        handshake = asyncio.create_task(self._peer.handshake(self._offer.fingerprints, turn))
         either: list[asyncio.Future[Any]] = [handshake, self._ended]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
