@@ -29,7 +29,7 @@ SESSIONS = 30
 INTERVAL = 0.1
 """Seconds between two offers."""
 
-SECONDS = 20.0
+SECONDS = 16.0
 QUESTION = Path(__file__).parents[1] / "tests" / "data" / "question-sum.flac"
 API_KEY = "pk_of_the_benchmark"
 START_SECONDS = 60.0

@@ -32,9 +32,10 @@ from pipeline.silero import WINDOW
 from server.crowd import CrowdProcess, Snapshot, Target
 from server.speech import Monologue, encode, trim
 
-SECONDS = 10.0
+SECONDS = 6.0
 INTERVAL = 0.1
-SETTLE = 1.5
+QUICK = 0.04
+SETTLE = 1.0
 AIORTC_SESSIONS = 8
 CONNECT_PATIENCE = 60.0
 TICK = FRAME_MS / 1000
@@ -224,7 +225,7 @@ async def speaking(work: str, sizes: Sequence[int], make_voice: Monologues, refe
         show("offer to answer", work=work, offers=len(offers), p50_ms=median(offers), p95_ms=percentile(offers, 95))
         if work == "w1":
             full = min(MOST_SESSIONS, max(scene.sessions, round(LOAD * 1000 / found[-1]["ms_per_s"])))
-            await scene.grow(full)
+            await scene.grow(full, QUICK)
             show("pacing", **await scene.measure())
     return found
 

@@ -56,7 +56,7 @@ async def words(stt: Moonshine) -> None:
     reference = word_error_rate(*clean) * 100
     for fec in (True, False):
         pairs, recovered, concealed, lost = [], 0, 0, 0
-        for seed, (index, name) in itertools.product(SEEDS, enumerate(ENGLISH)):
+        for seed, (index, name) in itertools.product(SEEDS if fec else SEEDS[:1], enumerate(ENGLISH)):
             network = BadNetwork(loss=LOSS, jitter=JITTER, seed=1000 * seed + index)
             line = carry(network, as_sent(name, round(LOSS * 100) if fec else 0))
             pairs.append((said(name), await understood(stt, line.pcm)))

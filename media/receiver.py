@@ -186,4 +186,5 @@ class Receiver:
     def _frame(self, pcm: Pcm, concealed: bool) -> AudioFrame:
         time = self._frames * FRAME_MS / 1000
         self._frames += 1
-        return AudioFrame(pcm, time, self._vad.is_speech(pcm), level.dbfs(pcm), concealed)
+        loudness = level.dbfs(pcm)
+        return AudioFrame(pcm, time, self._vad.is_speech(pcm, loudness), loudness, concealed)

@@ -164,7 +164,11 @@ class Session:
         """One DTLS, SRTP or SRTCP datagram from a validated path (``media.udp.PathOwner``)."""
         if data[0] >= 64:
             self._guard(self._receive_media, data, path, now)
-        elif not self._peer.receive(data):
+        else:
+            self._guard(self._receive_dtls, data)
+
+    def _receive_dtls(self, data: bytes) -> None:
+        if not self._peer.receive(data):
             self.stats.rejected += 1
 
     def _receive_media(self, data: bytes, path: Path, now: float) -> None:
