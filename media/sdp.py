@@ -176,11 +176,11 @@ def _find(sections: Sequence[Section], media: Sequence[_Attributes], kind: str) 
 
 
 def _opus(attributes: _Attributes, section: Section) -> int:
-    formats = section.formats.split(" ")
-    for value in attributes.all("rtpmap"):
-        match = _RTPMAP.fullmatch(value)
-        if match and match[1] in formats and int(match[1]) < 128:
-            return int(match[1])
+    """The payload type of Opus that the offerer prefers: the first on the media line (RFC 3264 section 5.1)."""
+    found = {match[1] for value in attributes.all("rtpmap") if (match := _RTPMAP.fullmatch(value))}
+    for name in section.formats.split(" "):
+        if name in found and int(name) < 128:
+            return int(name)
     raise SdpError("The offer has no Opus (opus/48000/2) in its audio section.")
 
 
