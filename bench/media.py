@@ -210,9 +210,13 @@ async def aiortc(make_voice: Monologues) -> float:
 
 async def speaking(work: str, sizes: Sequence[int], make_voice: Monologues, reference: float) -> list[dict[str, Any]]:
     """One server and ever more sessions; of W1 also as many as take 80 % of the core."""
-    found = []
+    found: list[dict[str, Any]] = []
+    paced = work != "w1"
     async with stage("own", work, make_voice) as scene:
         for size in sizes:
+            if not paced and len(found) > 1 and filling(found) < size:
+                await pacing(scene, filling(found))
+                paced = True
             await scene.grow(size)
             measured = await scene.measure()
             if work == "w2":
@@ -223,11 +227,22 @@ async def speaking(work: str, sizes: Sequence[int], make_voice: Monologues, refe
             found.append(measured)
         offers = (await scene.stats())["offer_ms"]
         show("offer to answer", work=work, offers=len(offers), p50_ms=median(offers), p95_ms=percentile(offers, 95))
-        if work == "w1":
-            full = min(MOST_SESSIONS, max(scene.sessions, round(LOAD * 1000 / found[-1]["ms_per_s"])))
-            await scene.grow(full, QUICK)
-            show("pacing", **await scene.measure())
+        if not paced:
+            await pacing(scene, min(MOST_SESSIONS, filling(found)))
     return found
+
+
+def filling(found: Sequence[dict[str, Any]]) -> int:
+    """How many sessions take ``LOAD`` of a core, by the last two measurements: each costs, and so does the clock."""
+    before, last = found[-2:]
+    slope = (last["load_pct"] - before["load_pct"]) / (last["sessions"] - before["sessions"])
+    return max(int(last["sessions"]), round(last["sessions"] + (LOAD * 100 - last["load_pct"]) / slope))
+
+
+async def pacing(scene: Stage, sessions: int) -> None:
+    """How punctual the packets are at that load."""
+    await scene.grow(sessions, QUICK)
+    show("pacing", **await scene.measure())
 
 
 async def interrupting(payloads: list[bytes], silence: bytes) -> None:
