@@ -2,10 +2,13 @@
 
 import asyncio
 
-from bench import audio, ears, engines, media
+from bench import audio, calls, ears, engines, media, reception
 from config.settings import Settings
 
-asyncio.run(media.main())
-audio.main()
-asyncio.run(engines.main(Settings.load().models_dir))
-asyncio.run(ears.main(Settings.load().models_dir))
+if __name__ == "__main__":  # processes of callers import this module once more
+    asyncio.run(media.main())
+    asyncio.run(calls.main())
+    asyncio.run(reception.main())
+    audio.main()
+    asyncio.run(engines.main(Settings.load().models_dir))
+    asyncio.run(ears.main(Settings.load().models_dir))

@@ -24,7 +24,7 @@ from media.sender import BITRATE, COMPLEXITY, Sender
 from media.vad import WebRtcVad
 
 VOICES = Path(__file__).parents[1] / "tests" / "data"
-ROUNDS = 5
+ROUNDS = 3
 TICK = 0.020
 
 

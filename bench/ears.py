@@ -25,7 +25,7 @@ from pipeline.silero import CONTEXT, WINDOW, Activity, Network, Silero
 from pipeline.smart_turn import Classifier, SmartTurn, features
 from tests.voices import recording, silence
 
-SECONDS = 10.0
+SECONDS = 5.0
 
 VOICE = recording("human-00.flac")
 
@@ -135,7 +135,7 @@ async def main(models: Path) -> None:
     await silero.start()
     await smart_turn.start()
     await answers(smart_turn)
-    for calls in (1, 10, 50):
+    for calls in (1, 50):
         await lateness(silero, calls)
     await lateness(silero, 50, smart_turn)
     await silero.aclose()

@@ -34,8 +34,8 @@ HANGOVER = 0.3
 """Seconds from ``pause`` to ``flush``: a short silence that ends a turn."""
 
 VOICES = {
-    "en": [f"{name}.flac" for name in ("en-00", "en-04", "en-08", "en-12", "en-16", "question-sum", "human-00")],
-    "es": [f"{name}.flac" for name in ("es-00", "es-02", "es-04", "es-06", "es-08", "es-10", "question-es-sum")],
+    "en": [f"{name}.flac" for name in ("en-00", "en-08", "question-sum", "human-00")],
+    "es": [f"{name}.flac" for name in ("es-00", "es-04", "es-08", "question-es-sum")],
 }
 SENTENCES = {
     "en": "The nearest train station is two streets away, next to the old library.",
@@ -202,8 +202,8 @@ async def main(models: Path | None) -> None:
 
     await hearing(stt, "en")
     await speaking(tts, "en")
-    await lateness("idle", 5)
-    await lateness(f"two streams heard and {', '.join(engine.name for engine in engines)} at work", 15, *loads)
+    await lateness("idle", 3)
+    await lateness(f"two streams heard and {', '.join(engine.name for engine in engines)} at work", 6, *loads)
     for engine in engines:
         await engine.aclose()
     await spanish()
@@ -227,7 +227,7 @@ async def spanish() -> None:
         async for _ in tts.speak(one(SENTENCES["es"]), voice="", language="es"):
             pass
 
-    await lateness("two streams heard in Spanish and whisper, pico at work", 15, hear, hear, speak)
+    await lateness("two streams heard in Spanish and whisper, pico at work", 6, hear, hear, speak)
     await stt.aclose()
     await tts.aclose()
 

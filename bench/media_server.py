@@ -3,6 +3,7 @@
 KIND is ``own`` (this project's media engine) or ``aiortc`` (``RTCPeerConnection`` with frames in and out). WORK:
 
 - ``w1``: bot audio all the time, from Opus that was encoded before (aiortc: from frames, which it encodes);
+- ``w1-silero``: the same, and the neural voice detector where its gate asks for it;
 - ``w2``: bot audio half the time, from PCM at 24 kHz that is encoded here;
 - ``barge-in``: bot audio all the time, dropped at the first frame with a voice in it.
 
@@ -30,12 +31,15 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from bench.audio import voice
+from config.settings import Settings
 from media.audio import OUTPUT_RATE, AudioFrame, Pcm
 from media.engine import MediaEngine
 from media.playout import Encoded
 from media.sdp import parse_offer
 from media.sender import encode_ahead
 from media.session import Session
+from pipeline.models import SILERO
+from pipeline.silero import Activity, Silero, VoiceActivity
 from server import peer  # noqa: F401 - lets aioice gather 127.0.0.1 when there is nothing else
 
 EVENT = json.dumps({"event": "bot.word", "call_id": "0" * 36, "seq": 1, "ts": 0.0, "word": "hello", "position": 12345})
@@ -48,6 +52,8 @@ class Totals:
     def __init__(self) -> None:
         self.frames = 0
         self.concealed = 0
+        self.asked = 0
+        """Windows that the neural detector judged."""
         self.offer_ms: list[float] = []
 
     def stats(self) -> dict[str, Any]:
@@ -59,6 +65,7 @@ class Totals:
             "rss_mb": usage.ru_maxrss // 1024,
             "frames": self.frames,
             "concealed": self.concealed,
+            "asked": self.asked,
             "offer_ms": self.offer_ms,
         }
 
@@ -67,6 +74,7 @@ class Line:
     """Observer of a session that has the work of a call and none of its thoughts."""
 
     session: Session
+    ear: VoiceActivity | None = None
 
     def __init__(self, totals: Totals, speech: Pcm, ahead: list[Encoded], work: str, number: int) -> None:
         """``ahead``: the speech in seconds that were encoded before, for the works that want it."""
@@ -85,11 +93,13 @@ class Line:
         self._totals.frames += 1
         self._totals.concealed += frame.concealed
         self._count += 1
+        if self.ear is not None:
+            self.ear.hear(frame)
         if self._count % SECOND_FRAMES in (0, 17, 34):
             self.session.send(EVENT)
         if self._work == "barge-in":
             self._barge_in(frame)
-        elif self._work == "w1":
+        elif self._work.startswith("w1"):
             if not self._count % SECOND_FRAMES:
                 self._say(1.0)
         elif not self._count % (2 * SPURT_FRAMES):
@@ -125,7 +135,11 @@ class Line:
         pass
 
     def on_closed(self, reason: str) -> None:
-        pass
+        if self.ear is not None:
+            self.ear.close()
+
+    def on_activity(self, activity: Activity) -> None:
+        self._totals.asked += 1
 
 
 def tone() -> Pcm:
@@ -144,12 +158,17 @@ class OwnMedia:
         self._speech = tone() if work == "barge-in" else voice(OUTPUT_RATE)
         seconds = self._speech[: len(self._speech) // OUTPUT_RATE * OUTPUT_RATE].reshape(-1, OUTPUT_RATE)
         self._ahead = [encode_ahead(second) for second in seconds] if work != "w2" else []
+        self._silero = Silero(Settings.load().models_dir / SILERO.name) if work == "w1-silero" else None
 
     async def start(self) -> None:
+        if self._silero is not None:
+            await self._silero.start()
         await self._engine.start()
 
     async def answer(self, sdp: str) -> str:
         line = Line(self.totals, self._speech, self._ahead, self._work, self._engine.sessions)
+        if self._silero is not None:
+            line.ear = self._silero.listen(line.on_activity)
         line.session = await self._engine.accept(parse_offer(sdp), line)
         return line.session.answer
 
@@ -163,6 +182,8 @@ class OwnMedia:
 
     async def close(self) -> None:
         await self._engine.close()
+        if self._silero is not None:
+            await self._silero.aclose()
 
 
 class Speech(MediaStreamTrack):

@@ -170,6 +170,9 @@ class Settings(BaseSettings):
         default=None, description="Address on which a container's HTTP port is published; none: it is not published."
     )
     udp_port: Port = Field(default=40000, description="UDP port of all media; 0 takes a free one.")
+    tcp_port: Port | None = Field(
+        default=None, description="TCP port of media (ICE-TCP) for networks without UDP, 443 at best; none: UDP only."
+    )
     udp_addresses: Annotated[tuple[Address, ...], Listed] = Field(
         default=(), description="Local addresses that carry media; none: those of this machine's interfaces."
     )

@@ -161,7 +161,8 @@ class Caller:
         if audio.ice is None or audio.dtls is None or not audio.ice_candidates:
             raise ConnectError("The answer has no candidates or no fingerprint")
         self._remote_ufrag, self._remote_password = str(audio.ice.usernameFragment), str(audio.ice.password)
-        await self._reach([(candidate.ip, candidate.port) for candidate in audio.ice_candidates])
+        candidates = [(each.ip, each.port) for each in audio.ice_candidates if each.protocol.lower() == "udp"]
+        await self._reach(candidates)
         fingerprints = [(each.algorithm, each.value) for each in audio.dtls.fingerprints]
         if not await self._peer.handshake(fingerprints, gate, limit=patience):
             raise ConnectError("The DTLS handshake failed")

@@ -12,15 +12,14 @@ from aiortc.rtcdtlstransport import RTCCertificate
 from media import address
 from media.audio import LineObserver
 from media.clock import Clock
+from media.handshakes import Handshakes
 from media.ice import IceLite, IceStats
 from media.sdp import Offer
 from media.session import Host, Session
+from media.tcp import TcpPort, TcpStats
 from media.udp import UdpPort, UdpStats
 
 logger = logging.getLogger(__name__)
-
-HANDSHAKES = 4
-"""DTLS handshakes that run at once."""
 
 _RENEWAL = datetime.timedelta(days=2)
 
@@ -29,9 +28,15 @@ class MediaEngine:
     """Answers offers. ``start`` before the first, ``close`` at the end; event loop only."""
 
     def __init__(
-        self, *, port: int = 0, addresses: Sequence[str] | None = None, public_ips: Sequence[str] = ()
+        self,
+        *,
+        port: int = 0,
+        tcp_port: int | None = None,
+        addresses: Sequence[str] | None = None,
+        public_ips: Sequence[str] = (),
     ) -> None:
         """``port`` 0 picks a free one. ``addresses`` replaces the list of this machine's own, in order of preference.
+        ``tcp_port``: where media also comes by TCP (ICE-TCP), 0 for a free one; ``None``: nowhere.
 
         ``public_ips`` are announced before all others, for a server behind a 1:1 NAT or in a container that gets the
         same port number from outside. Raises ``ValueError`` for what is no announceable IP address.
@@ -40,6 +45,8 @@ class MediaEngine:
         self._public = [address.parse_address(text) for text in public_ips]
         self._ice = IceLite()
         self._udp = UdpPort(port, self._ice.receive)
+        self._tcp = TcpPort(tcp_port, self._ice.receive) if tcp_port is not None else None
+        self._handshakes = Handshakes()
         self._sessions: set[Session] = set()
         self._host: Host | None = None
         self.clock = Clock(self._udp.read)
@@ -51,6 +58,11 @@ class MediaEngine:
         return self._udp.port
 
     @property
+    def tcp_port(self) -> int | None:
+        """The TCP port; ``None``: media comes by UDP only."""
+        return self._tcp.port if self._tcp is not None else None
+
+    @property
     def sessions(self) -> int:
         """Sessions that are not over."""
         return len(self._sessions)
@@ -58,6 +70,10 @@ class MediaEngine:
     @property
     def udp_stats(self) -> UdpStats:
         return self._udp.stats
+
+    @property
+    def tcp_stats(self) -> TcpStats:
+        return self._tcp.stats if self._tcp is not None else TcpStats()
 
     @property
     def udp_overflows(self) -> int:
@@ -69,9 +85,15 @@ class MediaEngine:
         return self._ice.stats
 
     async def start(self) -> None:
-        """Open the port and start the clock. Raises ``OSError`` naming the address and port that cannot be used."""
+        """Open the ports and start the clock. Raises ``OSError`` naming the address and port that cannot be used."""
         self._udp.open(self._addresses(), strict=self._fixed is not None)
-        self._host = Host(self.clock, self._ice, RTCCertificate.generateCertificate(), asyncio.Semaphore(HANDSHAKES))
+        if self._tcp is not None:
+            try:
+                await self._tcp.open(self._addresses(), strict=self._fixed is not None)
+            except OSError:
+                self._udp.close()
+                raise
+        self._host = Host(self.clock, self._ice, RTCCertificate.generateCertificate(), self._handshakes)
         self.clock.start()
 
     async def accept(self, offer: Offer, observer: LineObserver) -> Session:
@@ -81,15 +103,19 @@ class MediaEngine:
         """
         if self._host is None:
             raise RuntimeError("the media engine is not running")
-        listening = self._udp.refresh(self._addresses())
-        hosts = list(dict.fromkeys([*self._public, *listening]))
+        present = self._addresses()
+        hosts = list(dict.fromkeys([*self._public, *self._udp.refresh(present)]))
         if not hosts:
             raise OSError("no network address to announce")
+        tcp_candidates = await self._tcp_candidates(present)
+        if self._host is None:
+            raise RuntimeError("the media engine was closed")
         session = Session(
             self._current_host(self._host),
             offer,
             observer,
             candidates=[(host, self.port) for host in hosts],
+            tcp_candidates=tcp_candidates,
             on_released=self._release,
         )
         self._sessions.add(session)
@@ -103,6 +129,8 @@ class MediaEngine:
         await asyncio.gather(*(session.close() for session in self._sessions))
         await self.clock.close()
         self._udp.close()
+        if self._tcp is not None:
+            await self._tcp.close()
 
     def _release(self, session: Session) -> None:
         self._sessions.discard(session)
@@ -110,6 +138,12 @@ class MediaEngine:
 
     def _addresses(self) -> list[str]:
         return self._fixed or address.local_addresses()
+
+    async def _tcp_candidates(self, present: Sequence[str]) -> list[tuple[str, int]]:
+        if self._tcp is None:
+            return []
+        hosts = dict.fromkeys([*self._public, *await self._tcp.refresh(present)])
+        return [(host, self._tcp.port) for host in hosts]
 
     def _current_host(self, host: Host) -> Host:
         """The same with a certificate that stays valid for longer than a call; the library makes them for 30 days."""

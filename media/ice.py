@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from aioice import stun
 
-from media.udp import Path, PathOwner, Remote, UdpSocket
+from media.udp import Local, Path, PathOwner, Remote
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class IceLite:
     def discard(self, agent: IceAgent) -> None:
         self._agents.pop(agent.ufrag, None)
 
-    def receive(self, data: bytes, local: UdpSocket, remote: Remote, now: float) -> None:
+    def receive(self, data: bytes, local: Local, remote: Remote, now: float) -> None:
         """One datagram that looks like STUN. Only binding requests of a known agent with good integrity are answered:
         an error answer would tell strangers that somebody is here.
         """
@@ -92,7 +92,7 @@ class IceAgent:
         """When an authenticated datagram last came, s; ``None`` before the first."""
         self._registry = registry
         self._owner = owner
-        self._paths: dict[tuple[UdpSocket, Remote], Path] = {}
+        self._paths: dict[tuple[Local, Remote], Path] = {}
         self._selected: Path | None = None
 
     @property
@@ -104,7 +104,7 @@ class IceAgent:
     def paths(self) -> list[Path]:
         return list(self._paths.values())
 
-    def answer(self, request: stun.Message, local: UdpSocket, remote: Remote, now: float) -> bool:
+    def answer(self, request: stun.Message, local: Local, remote: Remote, now: float) -> bool:
         """Answer a binding request and validate its path (RFC 8445 section 7.3); ``False`` when it is not ours."""
         if not request.check_message_integrity(self.password.encode()):
             return False
@@ -138,11 +138,11 @@ class IceAgent:
         """Forget the credentials and all paths."""
         self._registry.discard(self)
         for path in self._paths.values():
-            self._release(path)
+            path.socket.release(path)
         self._paths.clear()
         self._selected = None
 
-    def _validate(self, local: UdpSocket, remote: Remote, now: float) -> Path | None:
+    def _validate(self, local: Local, remote: Remote, now: float) -> Path | None:
         key = (local, remote)
         path = self._paths.get(key)
         routed = local.paths.get(remote)
@@ -159,12 +159,7 @@ class IceAgent:
     def _evict(self) -> None:
         oldest = min((path for path in self._paths.values() if path is not self._selected), key=lambda path: path.heard)
         del self._paths[oldest.socket, oldest.remote]
-        self._release(oldest)
-
-    @staticmethod
-    def _release(path: Path) -> None:
-        if path.socket.paths.get(path.remote) is path:
-            del path.socket.paths[path.remote]
+        oldest.socket.release(oldest)
 
 
 def _token(length: int) -> str:

@@ -11,11 +11,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 import pylibsrtp
 from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
-from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport, State
 from aiortc.rtcicetransport import RTCIceTransport
 from aiortc.rtcsctptransport import Chunk, RTCSctpCapabilities, RTCSctpTransport, SackChunk
 from OpenSSL import SSL
@@ -37,6 +38,10 @@ RECEIVE_WINDOW = 256 * 1024
 
 HANDSHAKE_SLOT = 3.0
 """How long a handshake may hold its slot, s: a peer that stalls must not hold up the others."""
+
+
+Gate = AbstractAsyncContextManager[None]
+"""What a handshake has to pass: ``media.handshakes``, a semaphore."""
 
 
 class SctpError(Exception):
@@ -82,18 +87,26 @@ class DtlsPeer:
         self._sctp.on("datachannel", on_channel)
         self._ssrcs: set[bytes] = set()
         self._closing = False
+        self._pumped = False  # datagrams are handled as they come
 
     def receive(self, datagram: bytes) -> bool:
-        """One DTLS datagram of the peer; ``False`` when the queue was full."""
-        return self._ice.feed(datagram)
+        """One DTLS datagram of the peer; ``False`` when it came too early or too late, or the queue was full.
+
+        After the handshake it is handled before this returns: waking a task for each would double its price.
+        """
+        if not self._ice.feed(datagram):
+            return False
+        if self._pumped:
+            self._step()
+        return True
 
     async def handshake(
-        self, fingerprints: Sequence[tuple[str, str]], gate: asyncio.Semaphore, *, limit: float = HANDSHAKE_SLOT
+        self, fingerprints: Sequence[tuple[str, str]], gate: Gate, *, limit: float = HANDSHAKE_SLOT
     ) -> bool:
         """Wait for the client's hello, shake hands, check its certificate; ``False`` when that failed.
 
-        ``gate`` bounds how many run at once: each costs milliseconds of CPU on the loop of the audio clock. ``limit``
-        is the longest that one may hold its place there, s.
+        ``gate`` is entered when the peer has been heard, and bounds how many run at once: each costs milliseconds of
+        CPU on the loop of the audio clock. ``limit`` is the longest that one may hold its place there, s.
         """
         if not self._is_client:
             await self._ice.arrival()
@@ -104,6 +117,9 @@ class DtlsPeer:
                 await asyncio.wait([start], timeout=limit)
         except* Exception as errors:  # noqa: BLE001 - any class: the library parses the peer's certificate unguarded
             logger.debug("DTLS handshake failed: %r", errors.exceptions)
+        if self._dtls.state != "connected":
+            return False
+        await self._take_over()
         return self._dtls.state == "connected"
 
     async def start_sctp(self, port: int, max_message_size: int) -> None:
@@ -135,6 +151,7 @@ class DtlsPeer:
     async def close(self) -> None:
         """Say good-bye (SCTP abort, DTLS close-notify) and stop everything. Never raises."""
         self._closing = True
+        self._pumped = False
         pump = self._dtls._task
         await self._sctp.stop()
         await self._dtls.stop()
@@ -142,6 +159,35 @@ class DtlsPeer:
         if pump is not None:
             await asyncio.gather(pump, return_exceptions=True)
         self._dtls.remove_all_listeners()
+
+    async def _take_over(self) -> None:
+        """End the library's task that waits for datagrams; from now on each is handled as it comes."""
+        pump, self._dtls._task = self._dtls._task, None
+        self._dtls.remove_listener("statechange", self._state_changed)
+        if pump is not None:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+            if not pump.cancelled():  # it had ended by itself: the peer is gone again
+                return
+        self._dtls._set_state(State.CONNECTED)  # the end of that task is not the end of the connection
+        self._dtls.on("statechange", self._state_changed)
+        self._pumped = True
+        while self._pumped and self._ice.waiting:
+            self._step()
+
+    def _step(self) -> None:
+        """Handle the datagram that waits: what the library does then waits for nothing, as a test makes sure."""
+        step = self._dtls._recv_next()
+        try:
+            step.send(None)
+        except StopIteration:
+            return
+        except ConnectionError:  # close-notify
+            self._pumped = False
+            self._dtls._set_state(State.CLOSED)
+        else:
+            step.close()
+            raise RuntimeError("the library waits where it should not")
 
     def _open(self, unprotect: Callable[[bytes], bytes], packet: bytes, ssrc: bytes) -> bytes | None:
         if ssrc not in self._ssrcs and len(self._ssrcs) >= MAX_SSRCS:
@@ -181,6 +227,11 @@ class _IceShim:
         self._closed = True
         self._queue.clear()
         self._changed.set()
+
+    @property
+    def waiting(self) -> bool:
+        """Datagrams are there."""
+        return bool(self._queue)
 
     async def arrival(self) -> None:
         """Wait until a datagram is there."""

@@ -46,6 +46,7 @@ class Receiver:
         self._buffer = ReorderBuffer()
         self._reception: Reception | None = None
         self._former = (-1, 0.0)  # the source before and when it was left
+        self._lost_before = 0  # packets of all sources before
         self._frames = 0
         self._rest: list[Pcm] = []  # decoded samples of the frame in the making
         self._rest_samples = 0
@@ -81,6 +82,16 @@ class Receiver:
             self._take(piece, frames)
         return frames
 
+    @property
+    def lost(self) -> int:
+        """Packets that never came, of all sources; late duplicates do not make it negative."""
+        return self._lost_before + (max(0, self._reception.lost) if self._reception else 0)
+
+    @property
+    def jitter(self) -> float:
+        """Interarrival jitter of the present source, seconds."""
+        return self._reception.jitter / rtp.CLOCK_RATE if self._reception else 0.0
+
     def report_block(self, now: float) -> ReportBlock | None:
         """What the next report tells about the peer; ``None`` before its first packet. Begins a new interval."""
         return self._reception.block(now) if self._reception else None
@@ -93,6 +104,7 @@ class Receiver:
     def _change_source(self, packet: rtp.Packet, now: float) -> Reception:
         if self._reception:
             self._former = self._reception.ssrc, now
+            self._lost_before = self.lost
             self._buffer.restart()
             self._decoder.reset()
         self._reception = Reception(packet.ssrc, packet.sequence)
@@ -174,4 +186,5 @@ class Receiver:
     def _frame(self, pcm: Pcm, concealed: bool) -> AudioFrame:
         time = self._frames * FRAME_MS / 1000
         self._frames += 1
-        return AudioFrame(pcm, time, self._vad.is_speech(pcm), level.dbfs(pcm), concealed)
+        loudness = level.dbfs(pcm)
+        return AudioFrame(pcm, time, self._vad.is_speech(pcm, loudness), loudness, concealed)

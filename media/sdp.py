@@ -70,7 +70,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class LocalTransport:
-    """Our end as the answer announces it. ``candidates`` are (IP address, UDP port), best first."""
+    """Our end as the answer announces it. Candidates are (IP address, port), of UDP and of TCP, best first."""
 
     ufrag: str
     password: str
@@ -78,6 +78,7 @@ class LocalTransport:
     candidates: Sequence[tuple[str, int]]
     ssrc: int
     cname: str
+    tcp_candidates: Sequence[tuple[str, int]] = ()
 
 
 class _Attributes:
@@ -175,11 +176,11 @@ def _find(sections: Sequence[Section], media: Sequence[_Attributes], kind: str) 
 
 
 def _opus(attributes: _Attributes, section: Section) -> int:
-    formats = section.formats.split(" ")
-    for value in attributes.all("rtpmap"):
-        match = _RTPMAP.fullmatch(value)
-        if match and match[1] in formats and int(match[1]) < 128:
-            return int(match[1])
+    """The payload type of Opus that the offerer prefers: the first on the media line (RFC 3264 section 5.1)."""
+    found = {match[1] for value in attributes.all("rtpmap") if (match := _RTPMAP.fullmatch(value))}
+    for name in section.formats.split(" "):
+        if name in found and int(name) < 128:
+            return int(name)
     raise SdpError("The offer has no Opus (opus/48000/2) in its audio section.")
 
 
@@ -247,6 +248,7 @@ def build_answer(offer: Offer, local: LocalTransport) -> str:
         lines += _transport(local)
         if index == min(accepted):  # RFC 8843 section 7.1.3: candidates stand in the tagged section only
             lines += [_candidate(rank, host, port) for rank, (host, port) in enumerate(local.candidates)]
+            lines += [_tcp_candidate(rank, host, port) for rank, (host, port) in enumerate(local.tcp_candidates)]
             lines.append("a=end-of-candidates")
     return "\r\n".join(lines) + "\r\n"
 
@@ -287,6 +289,12 @@ def _transport(local: LocalTransport) -> list[str]:
 def _candidate(rank: int, host: str, port: int) -> str:
     priority = (126 << 24) | ((65535 - rank) << 8) | 255  # RFC 8445 section 5.1.2.1: host, component 1
     return f"a=candidate:{rank + 1} 1 udp {priority} {host} {port} typ host"
+
+
+def _tcp_candidate(rank: int, host: str, port: int) -> str:
+    # RFC 6544 section 4.2: direction preference 4 of a passive candidate; any UDP candidate is better.
+    priority = (90 << 24) | ((4 << 13) + 8191 - rank << 8) | 255
+    return f"a=candidate:{100 + rank} 1 tcp {priority} {host} {port} typ host tcptype passive"
 
 
 def _connection(host: str) -> str:

@@ -16,9 +16,11 @@ from media import rtcp, rtp, sdp
 from media.audio import LineObserver
 from media.channel import EventChannel
 from media.clock import Clock
+from media.handshakes import Handshakes
 from media.ice import IceLite
 from media.ortc import DtlsPeer, fingerprint
 from media.playout import Playout
+from media.quality import Quality
 from media.receiver import Receiver, ReceiverStats
 from media.sender import Sender
 from media.udp import Path
@@ -56,21 +58,18 @@ class Host:
     clock: Clock
     ice: IceLite
     certificate: RTCCertificate
-    handshakes: asyncio.Semaphore
-    """Slots for DTLS handshakes."""
+    handshakes: Handshakes
 
 
 @dataclass(slots=True)
 class SessionStats:
-    """Counts since the session began; ``round_trip`` in s and ``far_loss`` (0 to 1) from the browser's last report."""
+    """Counts since the session began. How well it travels tells ``Session.quality``."""
 
     receiver: ReceiverStats
     packets_in: int = 0
     packets_out: int = 0
     rejected: int = 0
     """SRTP and SRTCP that were forged, replayed or early, and DTLS over the bound."""
-    round_trip: float | None = None
-    far_loss: float = 0.0
 
 
 class Session:
@@ -83,9 +82,10 @@ class Session:
         observer: LineObserver,
         *,
         candidates: Sequence[tuple[str, int]],
+        tcp_candidates: Sequence[tuple[str, int]] = (),
         on_released: Callable[[Session], None],
     ) -> None:
-        """``candidates`` are announced best first. ``on_released`` comes just before the observer's ``on_closed``."""
+        """Candidates are announced best first. ``on_released`` comes just before the observer's ``on_closed``."""
         loop = asyncio.get_running_loop()
         self.id = secrets.token_hex(8)
         self.playout = Playout()
@@ -100,6 +100,8 @@ class Session:
         ssrc = secrets.randbits(32)
         self._receiver = Receiver(payload_type=offer.payload_type, vad=WebRtcVad())
         self.stats = SessionStats(self._receiver.stats)
+        self._far_block: rtcp.ReportBlock | None = None  # the browser's last one about us
+        self._round_trip: float | None = None
         self._sender = Sender(self.playout, payload_type=offer.payload_type, ssrc=ssrc)
         self._channel = EventChannel(
             max_size=offer.max_message_size, on_open=self._open_channel, on_message=self._hear_message
@@ -117,6 +119,7 @@ class Session:
             password=self._ice.password,
             fingerprint=fingerprint(host.certificate),
             candidates=candidates,
+            tcp_candidates=tcp_candidates,
             ssrc=ssrc,
             cname=self.id,
         )
@@ -128,6 +131,25 @@ class Session:
     @property
     def state(self) -> State:
         return self._state
+
+    @property
+    def quality(self) -> Quality:
+        """How well the packets travel, at this moment; also after the end."""
+        receiver, heard = self._receiver, self.stats.receiver
+        block = self._far_block
+        return Quality(
+            received=heard.received,
+            lost=receiver.lost,
+            late=heard.late,
+            jitter=receiver.jitter,
+            recovered=heard.recovered_ms / 1000,
+            concealed=heard.concealed_ms / 1000,
+            sent=self.stats.packets_out,
+            far_loss=block.fraction_lost if block else None,
+            far_lost=max(0, block.cumulative_lost) if block else None,
+            far_jitter=block.jitter / rtp.CLOCK_RATE if block else None,
+            round_trip=self._round_trip,
+        )
 
     def send(self, text: str) -> bool:
         """Send a text message; before the DataChannel opens it is kept. ``False`` when it was dropped."""
@@ -142,7 +164,11 @@ class Session:
         """One DTLS, SRTP or SRTCP datagram from a validated path (``media.udp.PathOwner``)."""
         if data[0] >= 64:
             self._guard(self._receive_media, data, path, now)
-        elif not self._peer.receive(data):
+        else:
+            self._guard(self._receive_dtls, data)
+
+    def _receive_dtls(self, data: bytes) -> None:
+        if not self._peer.receive(data):
             self.stats.rejected += 1
 
     def _receive_media(self, data: bytes, path: Path, now: float) -> None:
@@ -206,8 +232,9 @@ class Session:
             if isinstance(fact, rtcp.SenderReport):
                 self._receiver.on_sender_report(fact, now)
             elif isinstance(fact, rtcp.ReportBlock) and fact.ssrc == self._sender.ssrc:
-                self.stats.far_loss = fact.fraction_lost
-                self.stats.round_trip = rtcp.round_trip(fact, now)
+                self._far_block = fact
+                if (trip := rtcp.round_trip(fact, now)) is not None:
+                    self._round_trip = trip
                 self._sender.on_receiver_report(fact.fraction_lost)
 
     def _open_channel(self) -> None:
@@ -221,6 +248,10 @@ class Session:
     def _heard(self) -> None:
         self._ice.heard = self._loop.time()
 
+    def _address(self) -> str:
+        """Where the browser is."""
+        return str(self._ice.selected.remote[0]) if self._ice.selected else ""
+
     def _end(self, reason: str) -> None:
         """The session is over: nothing more is heard or sent, and ``_run`` releases what it holds."""
         if not self._ended.done():
@@ -229,7 +260,8 @@ class Session:
 
     async def _run(self) -> None:
         """The life of the session."""
-        handshake = asyncio.create_task(self._peer.handshake(self._offer.fingerprints, self._host.handshakes))
+        turn = self._host.handshakes.turn(self._address)
+        handshake = asyncio.create_task(self._peer.handshake(self._offer.fingerprints, turn))
         either: list[asyncio.Future[Any]] = [handshake, self._ended]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

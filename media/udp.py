@@ -36,8 +36,20 @@ class PathOwner(Protocol):
         """One datagram, first byte 20 to 63 (DTLS) or 128 to 191 (SRTP, SRTCP). Must not raise."""
 
 
-StunHandler = Callable[[bytes, "UdpSocket", Remote, float], None]
-"""Called with (datagram, socket, sender, loop time in s) for every datagram whose first byte is 0 to 3."""
+class Local(Protocol):
+    """Our end of paths: a UDP socket, or one TCP connection (``media.tcp``)."""
+
+    paths: dict[Remote, Path]
+
+    def send(self, data: bytes, remote: Remote) -> bool:
+        """Send a datagram now or drop it; tells which. Late audio is worth nothing, so nothing is queued."""
+
+    def release(self, path: Path) -> None:
+        """Nobody uses this path any more."""
+
+
+StunHandler = Callable[[bytes, Local, Remote, float], None]
+"""Called with (datagram, our end, sender, loop time in s) for every datagram whose first byte is 0 to 3."""
 
 
 @dataclass(slots=True)
@@ -53,11 +65,11 @@ class UdpStats:
 
 
 class Path:
-    """One local socket and one remote address, validated by ICE. ``heard``: last authenticated datagram, loop time."""
+    """One of our ends and one remote address, validated by ICE. ``heard``: last authenticated datagram, loop time."""
 
     __slots__ = ("heard", "owner", "remote", "socket")
 
-    def __init__(self, local: UdpSocket, remote: Remote, owner: PathOwner, now: float) -> None:
+    def __init__(self, local: Local, remote: Remote, owner: PathOwner, now: float) -> None:
         self.socket = local
         self.remote = remote
         self.owner = owner
@@ -124,6 +136,11 @@ class UdpSocket:
             return False
         self._stats.sent += 1
         return True
+
+    def release(self, path: Path) -> None:
+        """Nobody uses this path any more."""
+        if self.paths.get(path.remote) is path:
+            del self.paths[path.remote]
 
     def close(self) -> None:
         if not self.closed:

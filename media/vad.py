@@ -13,8 +13,8 @@ from media.level import dbfs
 class Vad(Protocol):
     """A detector with a memory: one instance hears one stream, in order."""
 
-    def is_speech(self, frame: Pcm) -> bool:
-        """The verdict on 20 ms at ``INPUT_RATE``, shape ``(INPUT_FRAME,)``."""
+    def is_speech(self, frame: Pcm, level: float | None = None) -> bool:
+        """The verdict on 20 ms at ``INPUT_RATE``, shape ``(INPUT_FRAME,)``; ``level`` in dBFS, if it is known."""
 
 
 class WebRtcVad:
@@ -30,6 +30,6 @@ class WebRtcVad:
         self._vad = webrtcvad.Vad(mode)
         self._floor = floor
 
-    def is_speech(self, frame: Pcm) -> bool:
+    def is_speech(self, frame: Pcm, level: float | None = None) -> bool:
         verdict = self._vad.is_speech(frame.tobytes(), INPUT_RATE)  # always asked: it learns the noise from each frame
-        return bool(verdict) and dbfs(frame) > self._floor
+        return bool(verdict) and (dbfs(frame) if level is None else level) > self._floor

@@ -38,6 +38,7 @@ TABLE: dict[Kind, dict[str, Callable[[Engines], Any]]] = {
     "stt": {
         "moonshine": lambda _: _new("pipeline.stt.moonshine:Moonshine"),
         "whisper": lambda _: _new("pipeline.stt.whisper:Whisper"),
+        "instant": lambda _: _new("pipeline.instant:InstantStt"),
     },
     "llm": {
         "local": lambda own: _new(
@@ -45,14 +46,19 @@ TABLE: dict[Kind, dict[str, Callable[[Engines], Any]]] = {
         ),
         "rules": lambda _: _new("pipeline.llm.rules:Rules"),
         "llamacpp": lambda own: _new("pipeline.llm.llamacpp:LlamaCpp", own.model_file),
+        "instant": lambda _: _new("pipeline.instant:InstantLlm"),
     },
     "tts": {
         "hibari": lambda _: _new("pipeline.tts.hibari:Hibari"),
         "pico": lambda _: _new("pipeline.tts.pico:Pico"),
         "espeak": lambda _: _new("pipeline.tts.espeak:Espeak"),
+        "instant": lambda _: _new("pipeline.instant:InstantTts"),
     },
 }
 """Every engine by the name of its provider, the better one of a kind first. A new engine is a file and a line here."""
+
+SCRIPTED = frozenset({"instant"})
+"""Engines for measuring. They take nobody's place; in the settings they take the place of all that agents name."""
 
 LANGUAGES = {
     "moonshine": frozenset({"en"}),
@@ -239,9 +245,14 @@ class Engines:
 
         A language model is nobody's business but theirs; after them come only the rules, which cannot fail.
         """
-        others = ["rules"] if kind == "llm" else list(TABLE[kind])
-        names = dict.fromkeys([_wanted(agent, kind), self._defaults[kind], *others])
+        others = ["rules"] if kind == "llm" else [name for name in TABLE[kind] if name not in SCRIPTED]
+        names = dict.fromkeys([self._wanted(agent, kind), self._defaults[kind], *others])
         return [name for name in names if name in TABLE[kind] and _knows(name, language)]
+
+    def _wanted(self, agent: AgentConfig, kind: Kind) -> str | None:
+        """The provider that the agent names."""
+        part = {"stt": agent.stt, "llm": agent.llm, "tts": agent.voice}[kind]
+        return part.provider if part and self._defaults[kind] not in SCRIPTED else None
 
     def _able(self, kind: Kind, agent: AgentConfig, language: str) -> _Entry | None:
         """The first candidate that has not failed."""
@@ -264,7 +275,7 @@ class Engines:
         return f"{reason}; the call is in English"
 
     def _pick(self, kind: Kind, agent: AgentConfig, language: str, warnings: list[str]) -> Any:
-        wanted, candidates = _wanted(agent, kind), self._candidates(kind, agent, language)
+        wanted, candidates = self._wanted(agent, kind), self._candidates(kind, agent, language)
         wish = wanted or candidates[0]
         entry = self._able(kind, agent, language)
         if entry is None:
@@ -337,12 +348,6 @@ def _new(target: str, *args: Any) -> Any:
     """An object of the class ``"module:Class"``, imported only now."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)(*args)
-
-
-def _wanted(agent: AgentConfig, kind: Kind) -> str | None:
-    """The provider that the agent names."""
-    part = {"stt": agent.stt, "llm": agent.llm, "tts": agent.voice}[kind]
-    return part.provider if part else None
 
 
 def _knows(engine: str, language: str) -> bool:

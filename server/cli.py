@@ -59,14 +59,19 @@ def main() -> None:
 @click.option("--tls-key", metavar="FILE", help="Private key of the certificate (PEM).")
 @click.option("--drain", "drain_seconds", type=float, help="Seconds that calls may go on after SIGTERM.  [default: 30]")
 @click.option("--log-level", type=click.Choice(LEVELS), help="[default: info]")
+@click.option(
+    "--engine", type=click.Choice(["instant"]), help="Scripted engines without models for all agents: to measure it."
+)
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when the server is ready.")
-def serve(*, config_file: Path | None, as_json: bool, **flags: Any) -> None:
+def serve(*, config_file: Path | None, as_json: bool, engine: str | None, **flags: Any) -> None:
     """Serve calls and the playground until SIGTERM or Ctrl-C."""
     from server import startup
     from server.lifecycle import StartError
     from server.lifecycle import serve as run
 
+    if engine is not None:
+        flags.update(dict.fromkeys(("stt", "llm", "tts"), engine))
     settings = load(config_file, **flags)
     log_to_stderr(settings.log_level)
     announce = startup.print_ready_line if as_json else startup.welcome(settings)

@@ -175,13 +175,19 @@ async def _start_media(settings: Settings) -> MediaEngine:
     try:
         opus.load()
         media = MediaEngine(
-            port=settings.udp_port, addresses=settings.udp_addresses or None, public_ips=settings.public_ip
+            port=settings.udp_port,
+            tcp_port=settings.tcp_port,
+            addresses=settings.udp_addresses or None,
+            public_ips=settings.public_ip,
         )
         await media.start()
     except opus.OpusUnavailableError as error:
         raise StartError(str(error)) from None
     except OSError as error:
-        raise StartError(f"Media cannot use UDP port {settings.udp_port}: {error.strerror or error}") from None
+        ports = f"UDP port {settings.udp_port}"
+        if settings.tcp_port is not None:
+            ports += f" and TCP port {settings.tcp_port}"
+        raise StartError(f"Media cannot use {ports}: {error.strerror or error}") from None
     return media
 
 

@@ -23,15 +23,22 @@ PAUSE = 1.0
 _FRAME = RATE * FRAME_MS // 1000
 
 
-def encode(pcm: Pcm, *, bitrate: int = UPLINK_BITRATE, band: int = INPUT_RATE // 2) -> list[bytes]:
+def encode(pcm: Pcm, *, bitrate: int = UPLINK_BITRATE, band: int = INPUT_RATE // 2, loss: int = 0) -> list[bytes]:
     """Opus payloads of 20 ms of mono PCM at ``RATE``, as browsers make them: for voice, without DTX.
 
-    ``bitrate`` in bit/s and ``band`` in Hz are those that our answer asks for.
+    ``bitrate`` in bit/s and ``band`` in Hz are those that our answer asks for. ``loss``: percent of packets that the
+    browser was told are lost, above 0 payloads repeat what was before them.
     """
     codec = av.CodecContext.create("libopus", "w")
     codec.sample_rate, codec.layout, codec.format = RATE, "mono", "s16"
     codec.bit_rate, codec.time_base = bitrate, Fraction(1, RATE)
-    codec.options = {"application": "voip", "frame_duration": str(FRAME_MS), "cutoff": str(band)}
+    codec.options = {
+        "application": "voip",
+        "frame_duration": str(FRAME_MS),
+        "cutoff": str(band),
+        "fec": str(int(loss > 0)),
+        "packet_loss": str(loss),
+    }
     payloads = []
     frames = np.pad(pcm, (0, -len(pcm) % _FRAME)).reshape(-1, _FRAME)
     for index, samples in enumerate(frames):

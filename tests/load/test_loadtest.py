@@ -24,6 +24,7 @@ from media.session import Session
 from server.loadtest import loadtest as command
 from server.speech import PATIENCE, Questioner
 from server.usage import find_server, read_usage
+from tests.live import LiveServer
 from tests.voices import DATA, recording
 
 TALK = recording("human-00.flac")[: 50 * OUTPUT_FRAME]
@@ -204,3 +205,19 @@ def test_a_question_waits_for_the_greeting_and_the_answer() -> None:
     voice.on_event({"event": "bot.speaking", "message_id": "2"}, 11.5)
     assert report.response_seconds == [pytest.approx(0.4)]
     assert (report.questions, report.answers) == (1, 1)
+
+
+async def test_a_whole_server_is_measured_with_engines_that_cost_nothing(tmp_path: Path) -> None:
+    """Two callers ask the demo agent, whose engines are scripted: every question is answered, aloud."""
+    with LiveServer(tmp_path, "--engine", "instant", environment={"VOICE_API_KEYS": "pk_measuring"}) as server:
+        code, out, err = await loadtest(
+            *("--url", server.url, "--api-key", "pk_measuring", "--sessions", "2", "--ramp", "0.2", "--seconds", "20"),
+            *("--audio", str(DATA / "question-sum.flac"), "--json"),
+        )
+    assert (code, err) == (0, "")
+    total: dict[str, Any] = json.loads(out.splitlines()[-1])["total"]
+    assert total["connected"] == 2
+    assert total["answers"] >= 2
+    assert total["response_ms"]["p50"] > 0
+    if sys.platform == "linux":
+        assert total["server"]["ms_per_s_and_call"] > 0

@@ -66,7 +66,7 @@ async def test_a_caller_is_served_as_a_browser_is() -> None:
         assert sum(report.lateness) >= 55
         assert session.stats.rejected == 0
         await until(lambda: session.stats.packets_in == report.sent)
-        assert session.stats.round_trip is not None
+        assert session.quality.round_trip is not None
         await caller.close()
         await until(lambda: observer.reason is not None)
         assert observer.reason == "disconnected"
@@ -89,7 +89,7 @@ async def test_the_callers_reports_tell_the_server_what_was_lost() -> None:
 
         session._peer.protect = lossy  # type: ignore[method-assign]
         async with asyncio.timeout(30):
-            while not session.stats.far_loss:
+            while not session.quality.far_loss:
                 caller.beat(loop.time())
                 await asyncio.sleep(TICK)
         assert report.lost > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +77,17 @@ async def page(tmp_path: Path) -> AsyncIterator[Page]:
         await context.close()
 
 
-async def call(page: Page, engine: MediaEngine, recorder: Recorder) -> Session:
+async def call(
+    page: Page, engine: MediaEngine, recorder: Recorder, *, keep: Callable[[str], bool] = lambda line: True
+) -> Session:
+    """``keep``: which of the answer's candidates the page is told of."""
     sessions: list[Session] = []
 
     async def answer(sdp: str) -> str:
         sessions.append(await engine.accept(parse_offer(sdp), recorder))
         sessions[0].send("sent before the channel was open")
-        return sessions[0].answer
+        lines = sessions[0].answer.splitlines(keepends=True)
+        return "".join(line for line in lines if not line.startswith("a=candidate") or keep(line))
 
     await page.expose_function("answer", answer)
     await page.evaluate("call()")
@@ -139,3 +143,20 @@ async def test_chromium_sends_the_band_that_is_heard_and_no_more(page: Page, mon
     wide_band = {8, 9, 10, 11, 20, 21, 22, 23}  # RFC 6716 table 2; a tone is no voice, hence CELT
     assert {payload[0] >> 3 for payload in spoken} <= wide_band
     assert sum(map(len, spoken)) * 8 / (len(spoken) * 0.02) < 1.1 * UPLINK_BITRATE
+
+
+async def test_chromium_calls_by_tcp_when_there_is_no_other_way(page: Page) -> None:
+    """As where UDP is blocked: of the answer only the TCP candidates can be reached."""
+    async with running_engine(tcp_port=0) as engine:
+        recorder = Recorder()
+        session = await call(page, engine, recorder, keep=lambda line: " udp " not in line)
+        await until(lambda: {"connected", "open", "audio"} <= set(recorder.events), deadline=40)
+        await until(lambda: recorder.level > -20 and recorder.messages == ["hello"])
+        tone = np.sin(2 * np.pi * 300 * np.arange(2 * OUTPUT_RATE) / OUTPUT_RATE) * 9000
+        session.playout.write(tone.astype(np.int16))
+        await page.wait_for_function("window.peak > 0.2")
+        await until(lambda: engine.tcp_stats.received > 50)
+        assert engine.udp_stats.received == 0
+        assert session.quality.lost == 0
+        await page.evaluate("pc.close()")
+        await until(lambda: recorder.reason == "disconnected")

@@ -26,6 +26,10 @@ class Wire:
         self.sent.append((data, remote))
         return True
 
+    def release(self, path: Path) -> None:
+        if self.paths.get(path.remote) is path:
+            del self.paths[path.remote]
+
 
 class Owner:
     def receive(self, data: bytes, path: Path, now: float) -> None:

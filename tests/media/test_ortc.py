@@ -35,6 +35,8 @@ async def test_the_private_names_of_aiortc() -> None:
     assert {"_rx_srtp", "_tx_srtp", "_task", "_role"} <= vars(dtls).keys()
     assert list(inspect.signature(dtls._set_role).parameters) == ["role"]
     source = inspect.getsource(rtcdtlstransport.RTCDtlsTransport)
+    assert {"_recv_next", "_set_state"} <= vars(RTCDtlsTransport).keys()
+    assert {"CONNECTED", "CLOSED"} <= rtcdtlstransport.State.__members__.keys()
     assert "self.transport._recv()" in source
     assert "self.transport._send(data)" in source
     used = {line.split("self.transport.")[1].split("(")[0] for line in source.splitlines() if "self.transport." in line}
@@ -64,13 +66,16 @@ class Wires:
             certificate,
             send=self.queue.put_nowait,
             on_channel=lambda channel: None,
-            on_heard=lambda: None,
+            on_heard=self._hear,
             on_lost=self.lost.append,
         )
         self.expected = RTCDtlsParameters([RTCDtlsFingerprint("sha-256", fingerprint(certificate))])
         self.client_certificate = RTCCertificate.generateCertificate()
         self.client = RTCDtlsTransport(self, [self.client_certificate])  # type: ignore[arg-type]
         self.client._set_role("client")
+
+    def _hear(self) -> None:
+        self.heard += 1
 
     async def connect(self, claimed: str | None = None) -> bool:
         claimed = claimed or fingerprint(self.client_certificate)
@@ -108,6 +113,22 @@ async def test_handshake_and_audio_both_ways() -> None:
     assert wires.server.unprotect_rtcp(wires.client._tx_srtp.protect_rtcp(report)) == report
     await wires.close()
     assert wires.lost == []
+
+
+async def test_a_datagram_is_handled_before_it_is_taken() -> None:
+    """Without a task of its own: what the loop would have to wake up for is done at once."""
+    wires = Wires()
+    assert await wires.connect()
+    await wires.server.start_sctp(5000, 65536)
+    tasks = asyncio.all_tasks()
+    wires.client._ssl.send(b"no SCTP packet, but heard")
+    wires.server.receive(wires.client._ssl.bio_read(1500))
+    assert (wires.heard, wires.lost) == (1, [])
+    wires.client._ssl.shutdown()
+    wires.server.receive(wires.client._ssl.bio_read(1500))
+    assert wires.lost == [False]
+    assert asyncio.all_tasks() == tasks
+    await wires.close()
 
 
 async def test_nothing_is_decrypted_before_the_handshake() -> None:

@@ -112,6 +112,42 @@ def test_a_second_audio_section_is_refused_with_port_zero() -> None:
     assert [each.port for each in answer(offer).media] == [40000, 40000, 0]
 
 
+def test_of_several_payload_types_of_opus_the_preferred_one_is_taken() -> None:
+    several = CHROMIUM.replace("SAVPF 111 63", "SAVPF 96 111 63").replace(
+        "a=rtpmap:111 opus", "a=rtpmap:111 opus/48000/2\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:96 OPUS"
+    )
+    offer = parse_offer(several)
+    assert offer.payload_type == 96  # 97 is not on the media line
+    assert answer(offer).media[0].fmt == [96]
+
+
+def test_stereo_and_packet_lengths_are_the_offerers_wish_and_no_obligation() -> None:
+    """RFC 7587 section 7.1: without ``stereo=1`` in the answer the browser need not send stereo, and ours is mono."""
+    wishes = CHROMIUM.replace("useinbandfec=1", "useinbandfec=1;stereo=1;sprop-stereo=1;maxaveragebitrate=510000")
+    wishes = wishes.replace("a=rtcp-mux\r\n", "a=rtcp-mux\r\na=ptime:40\r\na=maxptime:60\r\n")
+    text = build_answer(parse_offer(wishes), LOCAL)
+    assert "stereo" not in text
+    assert "510000" not in text
+    assert text.count("a=ptime:20\r\n") == 1
+    assert text.splitlines()[2:] == build_answer(parse_offer(CHROMIUM), LOCAL).splitlines()[2:]  # but for its number
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["m=video 9 UDP/TLS/RTP/SAVPF 96", "m=text 9 UDP/TLS/RTP/SAVPF 98", "m=application 9 TCP/MRCPv2 1",
+     "m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "m=audio 9 UDP/TLS/RTP/SAVPF 111"],
+)  # fmt: skip
+def test_what_is_too_much_is_refused_with_port_zero_and_the_rest_goes_on(extra: str) -> None:
+    offer = parse_offer(CHROMIUM.replace("BUNDLE 0 1", "BUNDLE 0 1 2") + f"{extra}\r\na=mid:2\r\n")
+    text = build_answer(offer, LOCAL)
+    assert text.count("a=group:BUNDLE 0 1\r\n") == 1
+    *_, refused = re.split("(?=^m=)", text, flags=re.MULTILINE)
+    assert refused.startswith(extra.replace(" 9 ", " 0 ", 1))
+    assert "a=mid:2\r\n" in refused
+    assert "a=inactive\r\n" in refused
+    assert [each.port for each in answer(parse_offer(CHROMIUM)).media] == [40000, 40000]
+
+
 def test_candidates_are_not_needed() -> None:
     assert parse_offer(re.sub("a=candidate.*\r\n", "", CHROMIUM)) == dataclasses.replace(parse_offer(CHROMIUM))
 
