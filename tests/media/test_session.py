@@ -355,12 +355,12 @@ async def test_a_channel_that_was_closed_may_be_opened_again(engine: MediaEngine
 async def test_a_flood_of_messages_is_thinned(engine: MediaEngine) -> None:
     client, recorder = AiortcClient(), Recorder()
     session = await client.connect(engine, recorder)
-    await until(lambda: "open" in recorder.events)
-    assert client.channel
+    assert (channel := client.channel)
+    await until(lambda: channel.readyState == "open" and "open" in recorder.events)
     loop = asyncio.get_running_loop()
     started = loop.time()
     for number in range(1000):
-        client.channel.send(str(number))
+        channel.send(str(number))
     await until(lambda: len(recorder.messages) + session._channel.dropped == 1000)
     assert MAX_RATE <= len(recorder.messages) <= MAX_RATE * (1 + loop.time() - started) + 1
     assert recorder.messages[: int(MAX_RATE)] == [str(number) for number in range(int(MAX_RATE))]
