@@ -355,7 +355,8 @@ async def test_a_channel_that_was_closed_may_be_opened_again(engine: MediaEngine
 async def test_a_flood_of_messages_is_thinned(engine: MediaEngine) -> None:
     client, recorder = AiortcClient(), Recorder()
     session = await client.connect(engine, recorder)
-    assert (channel := client.channel)
+    channel = client.channel
+    assert channel
     await until(lambda: channel.readyState == "open" and "open" in recorder.events)
     loop = asyncio.get_running_loop()
     started = loop.time()
