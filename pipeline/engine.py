@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # worker processes import this module for its error, and need
 logger = logging.getLogger(__name__)
 
 Kind = Literal["stt", "llm", "tts"]
+
+THOUGHT: tuple[Kind, ...] = ("llm",)
+"""What a chat needs of all kinds."""
 
 LABELS: dict[Kind, str] = {"stt": "speech recognition", "llm": "language model", "tts": "voice"}
 
@@ -157,10 +160,10 @@ class Engines:
         self._listening = asyncio.create_task(self.ears.start(), name="loading the ears")
         await asyncio.wait({self._listening, *(self._loading(entry) for entry in self._first)})
 
-    async def ready(self, agent: AgentConfig) -> None:
+    async def ready(self, agent: AgentConfig, kinds: Collection[Kind] = ("stt", "llm", "tts")) -> None:
         """Load what this agent gets, unless it is there. Never raises; ``choose`` tells what came of it."""
         while not self._closed:
-            entries = filter(None, (self._gets(kind, agent) for kind in TABLE))
+            entries = filter(None, (self._gets(kind, agent) for kind in kinds))
             loading = {self._loading(entry) for entry in entries if entry.state == "loading"}
             if not loading:
                 return
@@ -190,6 +193,14 @@ class Engines:
         return CallEngines(
             **picked, language=language, voice=voice, apology=apology(language), warnings=tuple(warnings)
         )
+
+    def choose_model(self, agent: AgentConfig) -> LanguageModel:
+        """The language model alone, for what is typed: in the agent's language, whoever hears and speaks it."""
+        warnings: list[str] = []
+        model: LanguageModel = self._pick("llm", agent, agent.language, warnings)
+        for warning in warnings:
+            self._warn(warning)
+        return model
 
     def outlook(self, agent: AgentConfig) -> dict[Kind, Outlook] | None:
         """What ``choose`` would give this agent now; ``None``: not in its language. Loads nothing, warns of nothing."""

@@ -400,6 +400,8 @@ class ChatDone(Event):
     name: ClassVar[str] = "chat.done"
     message_id: str
     text: str
+    final: bool = True
+    """Nothing more follows in this turn (ours, additive)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,7 +125,12 @@ class Voicing:
 
 def new_utterance(text: str, memory: Memory, *, answers_turn: bool = False) -> Utterance:
     """With an id of its own."""
-    return Utterance(f"msg_{uuid.uuid4().hex}", text, memory, answers_turn)
+    return Utterance(new_id(), text, memory, answers_turn)
+
+
+def new_id() -> str:
+    """For a message of the bot. Protocol 1.4."""
+    return f"msg_{uuid.uuid4().hex}"
 
 
 async def _each(pieces: Sequence[Spoken]) -> AsyncGenerator[Spoken, None]:

@@ -20,7 +20,7 @@ from config.problem import SettingsError
 from config.settings import SettingRow, Settings
 from media import opus
 from pipeline import models
-from pipeline.engine import TABLE, Engines
+from pipeline.engine import SCRIPTED, TABLE, Engines
 from server.finding import Finding
 from server.lifecycle import origin_problems
 from server.reachability import examine_network
@@ -113,9 +113,8 @@ async def _engines(settings: Settings) -> list[Finding]:
     for kind, names in TABLE.items():
         wanted, status = getattr(settings, kind), report[kind]
         if wanted not in names:
-            findings.append(
-                Finding(kind, ok=False, text=f"there is no {wanted}", fix=f"choose one of {', '.join(names)}")
-            )
+            real = ", ".join(name for name in names if name not in SCRIPTED)
+            findings.append(Finding(kind, ok=False, text=f"there is no {wanted}", fix=f"choose one of {real}"))
         elif status["detail"]:
             findings.append(Finding(kind, ok=False, text=f"{wanted} does not work as it should", fix=status["detail"]))
         else:
