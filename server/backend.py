@@ -6,12 +6,14 @@ import asyncio
 import json
 import logging
 import secrets
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
+
+from server.outbox import Outbox
+from server.pace import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -21,40 +23,12 @@ MAX_BYTES = 8 << 20
 
 LIVENESS_SECONDS = 45.0
 PROBE_SECONDS = 2.0
-CLOSE_SECONDS = 2.0
-"""How long a closing handshake may take; after that the socket is cut."""
-
-TOO_SLOW = 1013, "frames are read too slowly"
-"""Close code and reason. No reason may hold the word "displaced": at that clients never come back (protocol 3.5)."""
-
-FRAMES_PER_SECOND = 1000.0
-BYTES_PER_FRAME = 1024
-"""A frame counts once for each of these that it has."""
-BURST = 2000.0
-
-
-class Pace:
-    """How fast frames are taken from one connection: a bucket of frames that fills evenly. What comes faster waits in
-    the sender's own socket.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._left = BURST
-        self._at = clock()
-
-    def take(self, size: int) -> float:
-        """Count a frame of ``size`` characters: the seconds to wait before the next is taken."""
-        now = self._clock()
-        self._left = min(BURST, self._left + (now - self._at) * FRAMES_PER_SECOND) - 1 - size / BYTES_PER_FRAME
-        self._at = now
-        return max(0.0, -self._left / FRAMES_PER_SECOND)
 
 
 class Backend:
     """Implements ``server.registry.Holder``. Everything is called on the event loop; ``send`` never waits.
 
-    An async context manager that owns the task which writes; the socket is read by whoever made this.
+    An async context manager that owns what waits to be sent; the socket is read by whoever made this.
     """
 
     def __init__(self, socket: web.WebSocketResponse, request: web.Request, org: str) -> None:
@@ -62,22 +36,15 @@ class Backend:
         self.org = org
         self.names: dict[str, str] = {}
         """Slug -> the id as this connection spells it."""
-        self._socket = socket
-        self._request = request
+        self._outbox = Outbox(socket, request, max_frames=MAX_FRAMES, max_bytes=MAX_BYTES)
         self._loop = asyncio.get_running_loop()
         self.pace = Pace(self._loop.time)
-        self._waiting: deque[str] = deque()
-        self._bytes = 0
-        self._more = asyncio.Event()
         self._heard_at = self._loop.time()
         self._heard = asyncio.Event()
-        self._open = True
-        self._writer: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
-        return self._open and not self._socket.closed and self._loop.time() - self._heard_at <= LIVENESS_SECONDS
+        return self._outbox.is_open and self._loop.time() - self._heard_at <= LIVENESS_SECONDS
 
     def hear(self) -> None:
         """Something came."""
@@ -95,57 +62,23 @@ class Backend:
         return self._heard.is_set()
 
     def send(self, frame: Mapping[str, Any]) -> bool:
-        if not self._open:
-            return False
-        text = json.dumps(frame)
-        if len(self._waiting) >= MAX_FRAMES or self._bytes + len(text) > MAX_BYTES:
+        was_open = self._outbox.is_open
+        sent = self._outbox.send(json.dumps(frame))
+        if was_open and not sent:
             logger.warning("connection %s of %s reads too slowly and is closed", self.id, self.org)
-            self._waiting.clear()
-            self.close(*TOO_SLOW)
-            return False
-        self._waiting.append(text)
-        self._bytes += len(text)
-        self._more.set()
-        return True
+        return sent
 
     def close(self, code: int, reason: str) -> None:
-        """End the connection after what was sent so far; cut it if the peer does not take that in ``CLOSE_SECONDS``."""
-        if self._open:
-            self._open = False
-            self._more.set()
-            self._closing = asyncio.create_task(self._close(code, reason), name=f"closing {self.id}")
+        """See ``Outbox.close``."""
+        self._outbox.close(code, reason)
 
     async def wait_closed(self) -> None:
         """Until what ``close`` began is over."""
-        if self._closing is not None:
-            await asyncio.wait({self._closing})
+        await self._outbox.wait_closed()
 
     async def __aenter__(self) -> Backend:
-        self._writer = asyncio.create_task(self._write(), name=f"writing to {self.id}")
+        await self._outbox.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._open = False
-        await self.wait_closed()
-        if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
-
-    async def _write(self) -> None:
-        with suppress(ConnectionError):  # it is gone; who reads finds out
-            while self._open or self._waiting:
-                await self._more.wait()
-                self._more.clear()
-                while self._waiting:
-                    text = self._waiting.popleft()
-                    self._bytes -= len(text)
-                    await self._socket.send_str(text)
-
-    async def _close(self, code: int, reason: str) -> None:
-        with suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                if self._writer is not None:
-                    await asyncio.gather(self._writer, return_exceptions=True)
-                await self._socket.close(code=code, message=reason.encode())
-        if (transport := self._request.transport) is not None:
-            transport.abort()
+    async def __aexit__(self, *exception: object) -> None:
+        await self._outbox.__aexit__(*exception)

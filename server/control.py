@@ -10,10 +10,11 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from server.backend import CLOSE_SECONDS, Backend
+from server.backend import Backend
 from server.commands import Commands
 from server.declined import error
 from server.http import ApiError, parse_object
+from server.outbox import CLOSE_SECONDS
 from tokens.keys import ApiKeys
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from server import backend, control
-from server.backend import Pace
+from server import backend, control, outbox
+from server.pace import BURST, Pace
 from server.registry import AgentKey
 from tests.server.backends import KEYS, house, until
 
@@ -174,7 +174,7 @@ async def test_phone_commands_are_refused_by_a_generic_error(event: str) -> None
 async def test_what_comes_faster_waits() -> None:
     now = 100.0
     pace = Pace(lambda: now)
-    assert [pace.take(0) for _ in range(int(backend.BURST))] == [0.0] * int(backend.BURST)
+    assert [pace.take(0) for _ in range(int(BURST))] == [0.0] * int(BURST)
     assert pace.take(0) == pytest.approx(0.001)
     assert pace.take(1 << 20) == pytest.approx(1.026)
     now += 1.026
@@ -205,7 +205,7 @@ async def test_a_flood_of_one_leaves_the_others_their_turn() -> None:
 async def test_who_does_not_read_costs_only_itself(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(backend, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(outbox, "CLOSE_SECONDS", 0.1)
     caplog.set_level(logging.WARNING)
     async with house() as server, server.backend("acme") as deaf, server.backend("globex") as other:
         await deaf.create("mara")
