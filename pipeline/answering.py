@@ -62,18 +62,21 @@ class Answering:
         conversation: Conversation,
         tools: Tools,
         prepare: Callable[[int], Awaitable[None]],
+        filler: Callable[[], str],
         publish: Callable[[Event], None],
     ) -> None:
-        """``prepare`` lets the backend set something before turn N is answered."""
+        """``prepare`` lets the backend set something before turn N is answered.
+
+        ``filler`` is what to say while tools take long; empty: nothing.
+        """
         self.message_ids: list[str] = []
         """Of the present or last reply, not of an apology in it."""
-        self.filler = ""
-        """Said while tools take long; empty: nothing."""
         self._voicing = voicing
         self._speaking = speaking
         self._conversation = conversation
         self._tools = tools
         self._prepare = prepare
+        self._filler = filler
         self._publish = publish
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
@@ -187,13 +190,13 @@ class Answering:
             draft.withdraw()
 
     async def _await_tools(self, current: Round) -> None:
-        if self.filler:
+        if filler := self._filler():
             try:
                 async with asyncio.timeout(FILLER_SECONDS):
                     await self._tools.finish(current)
             except TimeoutError:
                 if not self._speaking.active:
-                    await self._voicing.recite(new_utterance(self.filler, Memory.ASIDE, answers_turn=True))
+                    await self._voicing.recite(new_utterance(filler, Memory.ASIDE, answers_turn=True))
         await self._tools.finish(current)
 
     async def _answer(self, draft: _Draft) -> Round | None:

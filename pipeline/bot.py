@@ -47,6 +47,7 @@ class Bot:
             conversation=mind.conversation,
             tools=mind.tools,
             prepare=mind.prepare,
+            filler=lambda: self._in_words(mind.agent.tool_filler),
             publish=publish,
         )
         self._messages = Messages(
@@ -58,7 +59,6 @@ class Bot:
         """Answer and speak with these from now on."""
         self._engines = engines
         self._voicing.voice = self._voice()
-        self._answering.filler = self._in_words(self._mind.agent.tool_filler)
 
     def greet(self) -> None:
         """Say the agent's greeting, if it has one."""

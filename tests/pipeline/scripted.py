@@ -17,7 +17,7 @@ from media.audio import FRAME_MS, INPUT_FRAME, OUTPUT_FRAME, OUTPUT_RATE, AudioF
 from media.playout import Playout
 from pipeline.engine import EngineError
 from pipeline.events import Event
-from pipeline.llm import Delta, GenerateOptions, Message, TextDelta
+from pipeline.llm import Delta, GenerateOptions, Message, TextDelta, ToolCall
 from pipeline.silero import Activity
 from pipeline.stt import Transcript, TurnGuess
 from pipeline.tts import SpeechChunk, WordTime
@@ -168,15 +168,20 @@ class ScriptedDetector:
 
 
 class ScriptedLlm:
-    """Answers from ``answers``, one after another, word by word; an ``Exception`` among the words is raised."""
+    """Answers from ``answers``, one after another, word by word; an ``Exception`` among the words is raised.
+
+    A ``ToolCall`` among them asks for a tool.
+    """
 
     name = "scripted-llm"
 
-    def __init__(self, *answers: str | Sequence[str | Exception]) -> None:
+    def __init__(self, *answers: str | Sequence[str | Exception | ToolCall]) -> None:
         self.answers = deque(answers)
         self.first_token = 0.2
         self.token_seconds = 0.02
         self.asked: list[list[Message]] = []
+        self.offered: list[list[str]] = []
+        """Names of the tools, each time that it was asked."""
         self.open_streams = 0
 
     async def start(self) -> None: ...
@@ -187,6 +192,7 @@ class ScriptedLlm:
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: GenerateOptions
     ) -> AsyncIterator[Delta]:
         self.asked.append(list(messages))
+        self.offered.append([tool["function"]["name"] for tool in tools])
         answer = self.answers.popleft() if self.answers else "I see."
         self.open_streams += 1
         try:
@@ -195,7 +201,7 @@ class ScriptedLlm:
                 await asyncio.sleep(self.token_seconds)
                 if isinstance(word, Exception):
                     raise word
-                yield TextDelta(word + " ", self.name)
+                yield word if isinstance(word, ToolCall) else TextDelta(word + " ", self.name)
         finally:
             self.open_streams -= 1
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from config.agent import AgentConfig
 from pipeline.call import Call
 from pipeline.engine import CallEngines, Engines
+from pipeline.events import Event
 from tests import virtual_time
 from tests.pipeline.scripted import (
     Log,
@@ -24,12 +25,13 @@ from tests.pipeline.scripted import (
 )
 
 GREETING = "Hello, how can I help you today?"
+METADATA = {"user": "u1"}
 
 
 class Stage:
     """A call with scripted engines, and the person on its other end."""
 
-    def __init__(self, *answers: Any, **agent: Any) -> None:
+    def __init__(self, *answers: Any, metadata: Mapping[str, Any] = METADATA, **agent: Any) -> None:
         self.vocabulary = Vocabulary()
         self.stt = ScriptedStt(self.vocabulary)
         self.llm = ScriptedLlm(*answers)
@@ -46,11 +48,15 @@ class Stage:
             id="c1",
             agent=config,
             engines=cast(Engines, self),
-            publish=self.log.publish,
-            metadata={"user": "u1"},
+            publish=self.publish,
+            metadata=metadata,
         )
         self.call.attach(self.line)
         self.load_seconds = 0.0
+
+    def publish(self, event: Event) -> None:
+        """What the call does with its events."""
+        self.log.publish(event)
 
     async def ready(self, agent: AgentConfig) -> None:
         """``Engines.ready``."""
@@ -132,6 +138,9 @@ def check_rules(log: Log) -> None:
             case "bot.finished":
                 assert announced[event.message_id] == "open"
                 assert words[event.message_id] > 0
+                announced[event.message_id] = "over"
+            case "bot.interrupted" if event.message_id not in announced:  # promised, and never heard
+                assert (event.played_ms, event.words_spoken, event.reason) == (0, 0, "cancelled")
                 announced[event.message_id] = "over"
             case "bot.interrupted":
                 assert announced[event.message_id] == "open"

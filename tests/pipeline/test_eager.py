@@ -42,6 +42,7 @@ class Bot:
             speaking=self.speaking,
             conversation=self.conversation,
             tools=Tools(self.log.publish, self.conversation, Skills(self.log.publish)),
+            filler=lambda: "",
             prepare=self._prepare,
             publish=self.log.publish,
         )
