@@ -34,6 +34,8 @@ SILENT = frozenset(
 """Keys of the wire that are not configuration, or that the protocol wants stored and ignored."""
 
 _ALIASES = {"instructions": "prompt", "prompt_vars": "vars"}
+"""At the top level: a skill has ``instructions`` of its own."""
+_NO_ALIASES: Mapping[str, str] = {}
 _HOISTED = {key: key for key in ("interruption", "stt", "turn_detection", "vad")} | {"tts": "voice"}
 _UNSUPPORTED_CONFIG = frozenset({"analysis", "realtime", "speaker_filter"})
 
@@ -199,7 +201,7 @@ def _canonical(wire: object, problems: list[Problem]) -> dict[str, Any]:
     if not isinstance(wire, Mapping):
         problems.append(Problem("", "invalid", "expected an object", wire))
         return {}
-    values = _spelled(wire)
+    values = _spelled(wire, _ALIASES)
     nested = values.pop("config", {})
     if isinstance(nested, Mapping):
         values = _hoisted(nested, problems) | values
@@ -222,12 +224,12 @@ def _canonical(wire: object, problems: list[Problem]) -> dict[str, Any]:
     return known
 
 
-def _spelled(wire: Mapping[Any, Any]) -> dict[str, Any]:
+def _spelled(wire: Mapping[Any, Any], aliases: Mapping[str, str] = _NO_ALIASES) -> dict[str, Any]:
     """One spelling for each key: snake_case, aliases resolved. ``null`` means that a key is not set."""
     values: dict[str, Any] = {}
     for key, value in wire.items():
         name = shortcuts.snake(str(key))
-        name = _ALIASES.get(name, name)
+        name = aliases.get(name, name)
         if value is not None and (name not in values or name == key):  # the canonical spelling wins
             values[name] = value
     return values

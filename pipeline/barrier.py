@@ -49,7 +49,7 @@ class Barrier:
 
     def ready(self, turn: object) -> None:
         """``llm.ready``. One for another turn than that which waits comes too late."""
-        if self._turn is not None and turn == self._turn:
+        if self._turn is not None and turn == self._turn and turn is not True:
             self._ready.set()
 
     def _budget(self, preparing: PreparingConfig | None, *, opted_in_only: bool) -> int:

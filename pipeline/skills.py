@@ -55,7 +55,7 @@ class Skills:
         """Active from the next generation on. ``False``: there is no such skill. ``by``: ``manual`` or ``model``."""
         if not self._may(name, by):
             return False
-        if name not in self._loaded:
+        if name not in self._loaded and self._declared[name].activation != "always":
             self._loaded.add(name)
             self._publish(SkillLoaded(skill=name, by=by))
         return True

@@ -69,6 +69,7 @@ def test_skills_and_preparing():
     config = agent(skills=[skill | {"activation": "manual"}], preparing=True)
     [kept] = config.skills
     assert (kept.name, kept.activation, kept.tools[0]["function"]["name"]) == ("billing", "manual", "refund")
+    assert kept.instructions == "Be exact."
     assert (config.preparing.enabled, config.preparing.timeout_ms) == (True, 1500)
     assert agent(preparing={"timeout_ms": 300}).preparing.timeout_ms == 300
     assert agent(preparing={"timeoutMs": 300}).preparing.timeout_ms == 300

@@ -180,6 +180,7 @@ class ScriptedLlm:
         self.first_token = 0.2
         self.token_seconds = 0.02
         self.asked: list[list[Message]] = []
+        self.asked_at: list[float] = []
         self.offered: list[list[str]] = []
         """Names of the tools, each time that it was asked."""
         self.open_streams = 0
@@ -192,6 +193,7 @@ class ScriptedLlm:
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: GenerateOptions
     ) -> AsyncIterator[Delta]:
         self.asked.append(list(messages))
+        self.asked_at.append(asyncio.get_running_loop().time())
         self.offered.append([tool["function"]["name"] for tool in tools])
         answer = self.answers.popleft() if self.answers else "I see."
         self.open_streams += 1
