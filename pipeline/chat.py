@@ -115,7 +115,9 @@ class Chat:
     # --- what the server does with it (pipeline.session.Session)
 
     def command(self, frame: Mapping[str, Any], reply: Reply) -> None:
-        if not self._over.done():
+        if self._over.done():
+            self._desk.decline(frame, reply)
+        else:
             self._desk.take(frame, reply)
 
     def reload(self, agent: AgentConfig) -> None:

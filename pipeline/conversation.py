@@ -37,11 +37,14 @@ class Conversation:
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
+        self._answered = False
+        """The user has said something to what the bot said."""
 
     def __len__(self) -> int:
         return sum(len(entry.kept) for entry in self._entries if not entry.is_aside)
 
     def add_user(self, text: str) -> None:
+        self._answered = True
         self._add_plain({"role": "user", "content": text})
 
     def replace_user(self, text: str) -> None:
@@ -98,9 +101,9 @@ class Conversation:
                 entry.told = entry.kept
 
     def restore(self, messages: Iterable[Message]) -> None:
-        """``messages`` take the place of all that was said, but for a greeting that nobody has answered yet."""
-        answered = any(entry.kept and entry.kept[0]["role"] == "user" for entry in self._entries)
-        greeting = [] if answered else self._entries
+        """``messages`` take the place of all that was said, but for what the bot said and nobody has answered yet."""
+        own = [entry for entry in self._entries if entry.id is not None and not entry.is_tools]
+        greeting = [] if self._answered else own
         self._entries = []
         self.extend(messages)
         self._entries += greeting

@@ -54,6 +54,12 @@ class Desk:
             logger.exception("A command broke: %.64r", event)
             reply(self._refusal(event, "The command broke", frame))
 
+    def decline(self, frame: Mapping[str, Any], reply: Reply) -> None:
+        """The session is over: only who waits for an answer is told."""
+        event = str(frame.get("event"))
+        if event in ANSWERS:
+            reply(self._refusal(event, "call not found", frame))
+
     def _refusal(self, event: str, text: str, frame: Mapping[str, Any]) -> dict[str, Any]:
         if event in ANSWERS:
             return self._addressed({"event": ANSWERS[event], "error": text}, frame)

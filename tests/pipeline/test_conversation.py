@@ -129,7 +129,10 @@ def test_a_restored_history_comes_before_a_greeting_that_nobody_answered() -> No
     conversation.restore([{"role": "user", "content": "Before."}])
     assert said(conversation) == [("user", "Before."), ("assistant", "Hello!")]
     conversation.restore([{"role": "user", "content": "Other."}])
-    assert said(conversation) == [("user", "Other.")]
+    assert said(conversation) == [("user", "Other."), ("assistant", "Hello!")]
+    conversation.add_user("Hi!")
+    conversation.restore([{"role": "user", "content": "Third."}])
+    assert said(conversation) == [("user", "Third.")]
     conversation.clear()
     assert len(conversation) == 0
 
