@@ -265,6 +265,10 @@ class Settings(BaseSettings):
     newest_backend_wins: bool = Field(
         default=False, description="A backend takes an agent from another one that is alive; else it is refused."
     )
+    chat_thread_days: Annotated[float, Field(ge=0, le=3650)] = Field(
+        default=30.0,
+        description="Days for which a chat can be gone on with, if its page names a thread; kept in data_dir.",
+    )
     drain_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
         default=30.0, description="How long running calls may go on after SIGTERM, seconds."
     )

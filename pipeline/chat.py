@@ -19,7 +19,7 @@ from config.agent import AgentConfig
 from config.identity import base_language
 from config.patch import Patch
 from pipeline.bubbles import Bubbles
-from pipeline.desk import Desk, Handler
+from pipeline.desk import Desk, Handler, sound
 from pipeline.engine import THOUGHT, EngineError, Engines
 from pipeline.events import (
     ChatEnded,
@@ -44,7 +44,7 @@ MAX_WAITING = 16
 """Lines that may wait for their turn."""
 
 MAX_LINE = 16 * 1024
-"""Characters of a line of the user; what is longer is cut."""
+"""Characters of a line of the user."""
 
 IDLE_SECONDS = 30 * 60.0
 """Without a line of the user a chat ends."""
@@ -96,11 +96,17 @@ class Chat:
         self._task = asyncio.create_task(self._live(), name=f"chat {self.id}")
 
     def write(self, text: str) -> None:
-        """A line of the user. It waits until those before it are answered; one too many is answered with an error."""
-        if self._over.done() or not text.strip():
+        """A line of the user. It waits until those before it are answered; one too many, or one too long, is answered
+        with an error.
+        """
+        text = sound(text).strip()
+        if self._over.done() or not text:
+            return
+        if len(text) > MAX_LINE:
+            self._publish(ChatError(error=f"A message has at most {MAX_LINE} characters", code="MESSAGE_TOO_LONG"))
             return
         try:
-            self._lines.put_nowait(text.strip()[:MAX_LINE])
+            self._lines.put_nowait(text)
         except asyncio.QueueFull:
             self._publish(ChatError(error="Too many messages wait for an answer", code="TOO_MANY_MESSAGES"))
 

@@ -70,7 +70,7 @@ def parse(text: str) -> Action | None:
         case "inject_text":
             return _inject_text(frame)
         case "set_context":
-            return _set_context(frame)
+            return parse_context(frame)
         case "configure":
             return Configure({key: value for key, value in frame.items() if key in CONFIGURABLE})
         case _:
@@ -99,7 +99,8 @@ def _inject_text(frame: Mapping[str, Any]) -> InjectText | None:
     return InjectText(text[:MAX_TEXT])
 
 
-def _set_context(frame: Mapping[str, Any]) -> SetContext | None:
+def parse_context(frame: Mapping[str, Any]) -> SetContext | None:
+    """What a page shows, by ``key`` and ``value`` of a frame; ``None`` when they are malformed or too large."""
     key, value = frame.get("key"), frame.get("value")
     if not isinstance(key, str) or not 0 < len(key) <= MAX_CONTEXT_KEY:
         return None

@@ -10,6 +10,8 @@ from config.settings import Settings
 from media.engine import MediaEngine
 from pipeline.engine import Engines
 from server import http, playground
+from server.chat import ChatSocket
+from server.chats import Chats
 from server.commands import Commands
 from server.control import Control
 from server.directory import Directory
@@ -19,6 +21,8 @@ from server.minting import Minting
 from server.rate import Counter
 from server.sdk_routes import SdkRoutes
 from server.signalling import Signalling
+from server.threads import Threads
+from server.trials import Trials
 from tokens.keys import ApiKeys
 from tokens.minting import TokenOffice
 
@@ -34,11 +38,17 @@ class Parts:
     media: MediaEngine
     engines: Engines
     counter: Counter
+    threads: Threads
 
 
 def build_app(parts: Parts) -> web.Application:
     app = http.application()
-    control = Control(parts.keys, Commands(parts.hub, lambda agent: parts.engines.choose(agent).warnings))
+    chats = Chats(parts.hub, parts.engines)
+    commands = Commands(parts.hub, lambda agent: parts.engines.choose(agent).warnings, Trials(parts.hub, chats))
+    control = Control(parts.keys, commands)
+    chat = ChatSocket(
+        parts.settings, parts.office, parts.hub, chats=chats, threads=parts.threads, counter=parts.counter
+    )
     minting = Minting(parts.settings, parts.keys, parts.office, parts.hub, parts.counter)
     signalling = Signalling(parts.settings, parts.office, parts.hub, parts.media, parts.engines, counter=parts.counter)
     app.router.add_routes(
@@ -47,6 +57,7 @@ def build_app(parts: Parts) -> web.Application:
             *minting.routes(),
             *Directory(parts.settings, minting, parts.engines, parts.counter).routes(),
             *signalling.routes(),
+            *chat.routes(),
             *SdkRoutes(parts.settings, parts.keys, parts.hub, parts.counter).routes(),
             *Health(parts.hub, parts.media, parts.engines).routes(),
             *playground.routes(parts.settings.public_url),

@@ -21,6 +21,7 @@ from server.backend import Backend
 from server.declined import Frame, declined, echo, error
 from server.hub import AgentHeldError, Hub, NotHeldError, TooManyAgentsError
 from server.registry import AgentKey, Holder
+from server.trials import Trials
 from tokens.origin import check_pattern
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,10 @@ Warn = Callable[[AgentConfig], Iterable[str]]
 class Commands:
     """The dispatch table. ``warn`` is asked at each registration. Everything but ``handle`` is of its own making."""
 
-    def __init__(self, hub: Hub, warn: Warn) -> None:
+    def __init__(self, hub: Hub, warn: Warn, trials: Trials) -> None:
         self._hub = hub
         self._warn = warn
+        self._trials = trials
         self._contests: dict[tuple[Backend, str], asyncio.Task[None]] = {}
         self._conflicts: dict[tuple[Backend, str], int] = {}
         self._table: dict[str, Handler] = {
@@ -72,6 +74,7 @@ class Commands:
             "channel.configure": self._channel,
             "channel.remove": self._channel,
             "session.configure": self._configure_session,
+            "llm.chat": trials.write,
             **dict.fromkeys(OF_SESSIONS, self._of_sessions),
             **dict.fromkeys((*HISTORY, *TOLD, *LATE), self._of_call),
         }
@@ -94,6 +97,7 @@ class Commands:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._conflicts = {key: count for key, count in self._conflicts.items() if key[0] is not backend}
         await self._hub.release(backend)
+        await self._trials.leave(backend)
 
     async def _ping(self, backend: Backend, _: Frame) -> None:
         backend.send({"event": "pong", "timestamp": round(time.time(), 3)})

@@ -65,18 +65,12 @@ def _unknown(frame: Frame) -> dict[str, Any]:
     return error("UNKNOWN_COMMAND", f"{echo(frame, 'event')[:80]!r} is no command of this server", frame)
 
 
-def _no_chat(frame: Frame) -> dict[str, Any]:
-    ids = {key: echo(frame, key) for key in ("agent_id", "session_id")}
-    return {"event": "llm.chat.error", **ids, "error": "text sessions are not available on this server"}
-
-
 _DECLINED: Mapping[str, Callable[[Frame], dict[str, Any]]] = {
     "line.create": _line_error,
     "line.destroy": _line_destroyed,
     "call.dial": _never_dialled,
     "call.bridge": _never_dialled,
     "call.route": _not_routed,
-    "llm.chat": _no_chat,
     **dict.fromkeys(("call.forward", "call.dtmf", "call.accept", "call.reject"), _unsupported),
 }
 

@@ -23,6 +23,7 @@ from server.app import Parts, build_app
 from server.http import Listener
 from server.local_hub import Limits, LocalHub
 from server.rate import open_counter
+from server.threads import Threads
 from server.tls import Certificate
 from tokens.keys import ApiKeys
 from tokens.ledger import open_ledger
@@ -30,6 +31,8 @@ from tokens.minting import TokenOffice
 from tokens.origin import check_pattern
 
 logger = logging.getLogger(__name__)
+
+THREADS_FILE = "threads.sqlite"
 
 LAST_SECONDS = 1.0
 """What calls get to say good-bye after the second signal."""
@@ -85,8 +88,10 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         stack.push_async_callback(engines.aclose)
         hub = LocalHub(agents, hub_limits(settings))
         await stack.enter_async_context(hub)
+        threads = Threads(settings.data_dir / THREADS_FILE, days=settings.chat_thread_days)
+        stack.push_async_callback(threads.aclose)
         keys = ApiKeys(secrets.api_keys, secrets.publishable_keys)
-        listener = Listener(build_app(Parts(settings, keys, office, hub, media, engines, counter)))
+        listener = Listener(build_app(Parts(settings, keys, office, hub, media, engines, counter, threads)))
         await _start_listener(listener, settings, certificate)
         stack.push_async_callback(listener.close)
         stack.push_async_callback(hub.hang_up_all)  # while backends are still there to hear of it

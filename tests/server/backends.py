@@ -21,6 +21,7 @@ from server.lifecycle import hub_limits
 from server.local_hub import LocalHub
 from server.rate import MemoryCounter
 from server.registry import AgentKey
+from server.threads import Threads
 from tests.server.sockets import listening
 from tokens.keys import ApiKeys
 from tokens.ledger import MemoryLedger
@@ -111,8 +112,16 @@ class Backend:
 class House:
     """The application, and ways in."""
 
-    def __init__(self, hub: LocalHub, office: TokenOffice, listener: Listener, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        hub: LocalHub,
+        office: TokenOffice,
+        listener: Listener,
+        http: aiohttp.ClientSession,
+        engines: Engines,
+    ) -> None:
         self.hub = hub
+        self.engines = engines
         self.office = office
         self.listener = listener
         self.http = http
@@ -156,17 +165,19 @@ async def house(*declared: AgentConfig, **options: Any) -> AsyncIterator[House]:
     engines = Engines(settings)
     office = TokenOffice(("s" * 32,), MemoryLedger())
     keys = ApiKeys([f"{org}:{key}" for org, key in KEYS.items()], [f"{org}:{key}" for org, key in PUBLISHABLE.items()])
+    threads = Threads(None)
     try:
         async with LocalHub(declared, hub_limits(settings)) as hub:
-            app = build_app(Parts(settings, keys, office, hub, media, engines, MemoryCounter()))
+            app = build_app(Parts(settings, keys, office, hub, media, engines, MemoryCounter(), threads))
             async with (
                 listening(app) as listener,
                 aiohttp.ClientSession(f"http://localhost:{listener.port}") as http,
             ):
-                yield House(hub, office, listener, http)
+                yield House(hub, office, listener, http, engines)
     finally:
         await media.close()
         await engines.aclose()
+        await threads.aclose()
 
 
 async def until(condition: Callable[[], object]) -> None:
