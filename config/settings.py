@@ -210,7 +210,8 @@ class Settings(BaseSettings):
     )
     mint_rate: PerMinute = Field(
         default=60,
-        description="Tokens per minute and client address without a secret key, and lists of ICE servers; 0: no limit.",
+        description="Tokens per minute and client address without a secret key, and as many public requests of each "
+        "other kind; 0: no limit.",
     )
     agent_mint_rate: PerMinute = Field(
         default=300, description="Tokens per minute and agent without a secret key; 0: no limit."

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # worker processes import this module for its error, and need
     from config.settings import Settings
     from pipeline.llm import LanguageModel
     from pipeline.stt import SpeechToText
-    from pipeline.tts import SpeechChunk, TextToSpeech
+    from pipeline.tts import SpeechChunk, TextToSpeech, Voice
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,10 @@ MAX_WARNINGS = 100
 
 class EngineError(Exception):
     """An engine is missing, failed or was too slow. The text is fit for a person and holds no secret."""
+
+
+class SlowEngineError(EngineError):
+    """An engine took too long."""
 
 
 TABLE: dict[Kind, dict[str, Callable[[Engines], Any]]] = {
@@ -70,13 +74,6 @@ LANGUAGES = {
     "espeak": frozenset({"de", "en", "es", "fr", "it"}),
 }
 """Base languages of the engines that know only some."""
-
-VOICES = {
-    "hibari": {"heart": "en"},
-    "pico": {"en-US": "en", "en-GB": "en", "es-ES": "es", "fr-FR": "fr", "de-DE": "de", "it-IT": "it"},
-    "espeak": {"en-US": "en", "en-GB": "en", "es-ES": "es", "fr-FR": "fr", "de-DE": "de", "it-IT": "it"},
-}
-"""Names of voices and what they speak, for the engines that have few."""
 
 FALLBACK_LANGUAGE = "en"
 """Of a call whose own language nobody hears or speaks."""
@@ -187,7 +184,7 @@ class Engines:
         if language != agent.language:
             warnings.append(self._unspoken(agent))
         picked = {kind: self._pick(kind, agent, language, warnings) for kind in TABLE}
-        voice = self._voice_of(picked["tts"].name, agent, language, warnings)
+        voice = self._voice_of(picked["tts"], agent, language, warnings)
         for warning in warnings:
             self._warn(warning)
         return CallEngines(
@@ -224,6 +221,21 @@ class Engines:
             entry = self._entries[kind, name]
             report[str(kind)] = {"name": name, "state": entry.state, "detail": entry.trouble}
         return report
+
+    def offers(self, kind: Kind, language: str | None = None) -> dict[str, Any]:
+        """The engines that can be asked for by name, the preferred one first: all that are installed and have not
+        failed, or in a server that measures the scripted one alone. ``language``: those that know this tag.
+        """
+        first = self._defaults[kind]
+        names = [first] if first in SCRIPTED else dict.fromkeys([first, *TABLE[kind]])
+        entries = [self._entry(kind, name) for name in names if name not in SCRIPTED or name == first]
+        return {
+            entry.name: entry.engine
+            for entry in entries
+            if entry.state != "failed"
+            and getattr(entry.engine, "available", True)
+            and (language is None or _knows(entry.name, language))
+        }
 
     def made(self, kind: Kind, name: str) -> Any:
         """The engine of this name, made when it is not there yet. Raises ``KeyError`` when there is no such."""
@@ -303,18 +315,20 @@ class Engines:
             warnings.append(entry.trouble)
         return entry.engine
 
-    def _voice_of(self, engine: str, agent: AgentConfig, language: str, warnings: list[str]) -> str:
+    def _voice_of(self, engine: TextToSpeech, agent: AgentConfig, language: str, warnings: list[str]) -> str:
         """The voice that is asked for, by its exact name; empty when the engine may choose."""
         wish = agent.voice.voice_id or self._voice
-        known = VOICES.get(engine)
-        if known is None:
-            return wish
+        meant: list[Voice] = [voice for voice in getattr(engine, "voices", ()) if voice.answers_to(wish)]
+        if takes_any_voice(engine):
+            return meant[0].id if meant else wish
         spoken = base_language(language)
-        found = next((name for name, speaks in known.items() if (name.lower(), speaks) == (wish.lower(), spoken)), "")
+        for voice in meant:
+            if spoken in map(base_language, voice.languages):
+                return voice.id
         # The name of a voice means nothing to another engine than the one that was asked for.
-        if not found and agent.voice.voice_id and engine == (agent.voice.provider or engine):
-            warnings.append(f"{engine} has no voice {wish!r:.60} for {language!r:.40}; it speaks with its own")
-        return found
+        if agent.voice.voice_id and engine.name == (agent.voice.provider or engine.name):
+            warnings.append(f"{engine.name} has no voice {wish!r:.60} for {language!r:.40}; it speaks with its own")
+        return ""
 
     def _warn(self, warning: str) -> None:
         """Once for each text, however many calls it concerns."""
@@ -353,6 +367,11 @@ class Unavailable:
 
     def _refuse(self) -> NoReturn:
         raise EngineError(self._reason)
+
+
+def takes_any_voice(engine: Any) -> bool:
+    """Whether a text-to-speech engine takes other names than those of its ``voices``."""
+    return not getattr(engine, "voices", ()) or getattr(engine, "any_voice", False)
 
 
 def _new(target: str, *args: Any) -> Any:

@@ -16,7 +16,7 @@ from media.audio import INPUT_RATE, OUTPUT_RATE, Pcm
 from media.level import dbfs
 from pipeline.llm import Delta, GenerateOptions, Message, TextDelta
 from pipeline.stt import Transcript
-from pipeline.tts import SpeechChunk, WordTime
+from pipeline.tts import SpeechChunk, Voice, WordTime
 
 NAME = "instant"
 
@@ -110,6 +110,8 @@ class InstantTts:
     """Hums each word on one note."""
 
     name = NAME
+    voices = (Voice("hum", ("en-US", "es-ES"), "Hum", style="monotonous", description="One note for each word"),)
+    any_voice = True
 
     def __init__(self) -> None:
         time = np.arange(round(WORD_SAID * OUTPUT_RATE)) / OUTPUT_RATE

@@ -11,8 +11,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,13 +40,28 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 """Seconds between two attempts."""
 
 BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pipeline import worker_process as w; "
-BOOT += "w.main(int(sys.argv[2]), int(sys.argv[3]))"
+BOOT += "w.main(*map(int, sys.argv[2:]))"
 
 # Keys and secrets of the server stay in the server.
 ENVIRONMENT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
+
+NICENESS, BACKGROUND_NICENESS = 5, 15
+"""Inference gives way to the media clock when a core is short, and what no caller waits for gives way to that."""
+
+_niceness = ContextVar("niceness", default=NICENESS)
+
+
+@contextmanager
+def in_background() -> Iterator[None]:
+    """The processes of every ``Worker`` that is made inside run when nothing of a call wants the core."""
+    before = _niceness.set(BACKGROUND_NICENESS)
+    try:
+        yield
+    finally:
+        _niceness.reset(before)
 
 
 @dataclass(slots=True, eq=False)
@@ -100,6 +116,7 @@ class Worker:
         self.name = name
         self._target, self._options = target, options or {}
         self._concurrency, self._queue, self._timeout = concurrency, queue, timeout
+        self._niceness = _niceness.get()
         self._ids = itertools.count(1)
         self._waiting: list[Job] = []  # a heap
         self._running: dict[int, Job] = {}
@@ -261,7 +278,7 @@ class Worker:
                 self._dispatch()
 
     async def _spawn(self) -> _Process:
-        process = await _Process.start()
+        process = await _Process.start(self._niceness)
         try:
             process.write(pack(LOAD, self._target, self._options, self._concurrency))
             async with asyncio.timeout(LOAD_TIMEOUT):
@@ -288,14 +305,15 @@ class _Process:
         self.pid = child.pid
 
     @classmethod
-    async def start(cls) -> _Process:
+    async def start(cls, niceness: int) -> _Process:
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_unix_connection(sock=ours)
             try:
                 # On the loop's own thread: the kernel's parent-death signal comes when the thread that forked ends.
                 child = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-c", BOOT, json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())),
+                    *(sys.executable, "-I", "-c", BOOT, json.dumps(sys.path)),
+                    *map(str, (theirs.fileno(), os.getpid(), niceness)),
                     stdin=asyncio.subprocess.DEVNULL,
                     # Native libraries print what they like, perhaps what somebody said.
                     stdout=asyncio.subprocess.DEVNULL,

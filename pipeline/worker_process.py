@@ -34,9 +34,6 @@ HEADER = struct.Struct(">I")
 MAX_FRAME = 16 << 20
 """Bytes of one frame. A minute of speech at 24 kHz is 3 MB."""
 
-NICENESS = 5
-"""Inference gives way to the media clock when a core is short."""
-
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 INSTALL_HINT = "Install the local engines with `make setup` (or pip install 'voice-server[embedded,embedded-es]')."
@@ -128,7 +125,7 @@ def describe(error: Exception) -> str:
     return str(error) if isinstance(error, EngineError) else f"unexpected {type(error).__name__}"
 
 
-def detach(parent: int) -> None:
+def detach(parent: int, niceness: int) -> None:
     """Make this process end with its parent, and with nothing but its parent.
 
     SIGINT and SIGTERM are for the server, which drains its calls and then closes this process; a service manager sends
@@ -142,10 +139,11 @@ def detach(parent: int) -> None:
         os._exit(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold what people said
     with suppress(OSError):
-        os.nice(NICENESS)
+        os.nice(niceness)
 
 
-def main(fd: int, parent: int) -> None:
-    detach(parent)
+def main(fd: int, parent: int, niceness: int) -> None:
+    """``niceness``: how readily this process gives way to others, nice(2)."""
+    detach(parent, niceness)
     Child(socket.socket(fileno=fd)).serve()
     os._exit(0)  # do not wait for a thread that is inside a native library

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from config.settings import Settings
 from media.engine import MediaEngine
+from pipeline.background import Background
 from pipeline.engine import Engines
 from server import http, playground
 from server.chat import ChatSocket
@@ -23,6 +24,7 @@ from server.sdk_routes import SdkRoutes
 from server.signalling import Signalling
 from server.threads import Threads
 from server.trials import Trials
+from server.voices import Voices
 from tokens.keys import ApiKeys
 from tokens.minting import TokenOffice
 
@@ -49,6 +51,7 @@ def build_app(parts: Parts) -> web.Application:
     chat = ChatSocket(
         parts.settings, parts.office, parts.hub, chats=chats, threads=parts.threads, counter=parts.counter
     )
+    background = Background(parts.engines)
     minting = Minting(parts.settings, parts.keys, parts.office, parts.hub, parts.counter)
     signalling = Signalling(parts.settings, parts.office, parts.hub, parts.media, parts.engines, counter=parts.counter)
     app.router.add_routes(
@@ -59,9 +62,11 @@ def build_app(parts: Parts) -> web.Application:
             *signalling.routes(),
             *chat.routes(),
             *SdkRoutes(parts.settings, parts.keys, parts.hub, parts.counter).routes(),
+            *Voices(parts.settings, parts.keys, background, parts.counter).routes(),
             *Health(parts.hub, parts.media, parts.engines).routes(),
             *playground.routes(parts.settings.public_url),
         ]
     )
     app.on_shutdown.append(lambda _: control.close())
+    app.on_cleanup.append(lambda _: background.aclose())
     return app

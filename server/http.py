@@ -48,7 +48,15 @@ CORS = {
 }
 PLAIN = {"X-Content-Type-Options": "nosniff", "Server": "voice-server"}
 """Headers of every answer."""
-CORS_PATHS = ("/webrtc/", "/chat/", "/api/sdk/agent-info/", "/v1/calls/", "/v1/agents/", "/api/scribe")
+CORS_PATHS = (
+    "/webrtc/",
+    "/chat/",
+    "/api/sdk/agent-info/",
+    "/api/sdk/voice",
+    "/v1/calls/",
+    "/v1/agents/",
+    "/api/scribe",
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

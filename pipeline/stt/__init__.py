@@ -56,6 +56,10 @@ class Stream(Protocol):
 
 
 class SpeechToText(Protocol):
+    """An engine may have two more attributes: ``available``, false when it surely cannot work here; and ``models``, the
+    names of those that can be asked for, its own choice first.
+    """
+
     name: str
 
     async def start(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -18,10 +19,15 @@ class Moonshine:
     """A ``SpeechToText``. The streams of all calls share one worker process, which holds no state of theirs."""
 
     name = "moonshine"
+    models = ("tiny",)
 
     def __init__(self) -> None:
         # One decoding at a time: the model is not thread-safe.
         self._worker = Worker("pipeline.stt.moonshine:Recognizer", name=self.name, queue=256)
+
+    @property
+    def available(self) -> bool:
+        return find_spec("moonshine_voice") is not None
 
     async def start(self) -> None:
         await self._worker.start()

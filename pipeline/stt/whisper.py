@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 from importlib.resources import files
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -37,9 +38,14 @@ class Whisper:
     """A ``SpeechToText``. The streams of all calls share one worker process, which holds no state of theirs."""
 
     name = "whisper"
+    models = ("base",)
 
     def __init__(self) -> None:
         self._worker = Worker("pipeline.stt.whisper:Recognizer", name=self.name, queue=256)
+
+    @property
+    def available(self) -> bool:
+        return all(map(find_spec, ("ctranslate2", *MODEL)))
 
     async def start(self) -> None:
         await self._worker.start()

@@ -29,7 +29,34 @@ class SpeechChunk:
     words: list[WordTime] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A voice that an engine offers by name."""
+
+    id: str
+    """As the engine takes it."""
+    languages: tuple[str, ...]
+    """BCP-47 tags of what it speaks, its own first."""
+    name: str = ""
+    """For a person; empty: the id."""
+    gender: str = ""
+    """``female``, ``male`` or empty."""
+    style: str = ""
+    description: str = ""
+    alias: str = ""
+    """What a configuration may write instead of the id, lower case; empty: the id in lower case."""
+
+    def answers_to(self, wish: str) -> bool:
+        """Whether a configuration that writes ``wish`` means this voice."""
+        return wish == self.id or wish.lower() == (self.alias or self.id.lower())
+
+
 class TextToSpeech(Protocol):
+    """An engine may have three more attributes: ``voices``, the ``Voice`` objects that it offers, without which it
+    offers none and takes any name; ``any_voice``, true when it takes other names than theirs too; and ``available``,
+    false when it surely cannot work here, since something is not installed or a key is missing.
+    """
+
     name: str
 
     async def start(self) -> None:

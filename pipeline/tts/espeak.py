@@ -13,7 +13,7 @@ from contextlib import aclosing
 import numpy as np
 
 from pipeline.engine import EngineError
-from pipeline.tts import SpeechChunk, phrasing
+from pipeline.tts import SpeechChunk, Voice, phrasing
 from pipeline.tts.phrasing import Phrase, Samples, audible, resampled, spelling, split, to_pcm, unspeakable
 from pipeline.tts.timing import GAP_LEVEL, times
 from pipeline.worker import Worker
@@ -41,9 +41,14 @@ class Espeak:
     """A ``TextToSpeech``. All calls share one worker process; each sentence is a chunk, as soon as it is made."""
 
     name = "espeak"
+    voices = tuple(Voice(tag, (tag,), f"eSpeak {tag}", "male", "robotic", "Sounds like a machine") for tag in VOICES)
 
     def __init__(self) -> None:
         self._worker = Worker("pipeline.tts.espeak:Synthesizer", name=self.name, queue=256)
+
+    @property
+    def available(self) -> bool:
+        return shutil.which(PROGRAM) is not None
 
     async def start(self) -> None:
         await self._worker.start()

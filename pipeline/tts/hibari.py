@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
+from importlib.util import find_spec
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 from config.identity import base_language
 from media.audio import OUTPUT_RATE
 from pipeline.engine import EngineError
-from pipeline.tts import SpeechChunk, phrasing
+from pipeline.tts import SpeechChunk, Voice, phrasing
 from pipeline.tts.phrasing import (
     LONGEST_WORD,
     MARKUP,
@@ -29,6 +30,7 @@ from pipeline.tts.phrasing import (
 from pipeline.worker import Worker
 
 VOICE = "heart"
+VOICES = (Voice(VOICE, ("en-US",), "Heart", "female", "warm", "A small neural voice of one core"),)
 SLOWEST, FASTEST = 0.5, 2.0
 
 MAX_PHONEMES = 400
@@ -42,9 +44,14 @@ class Hibari:
     """A ``TextToSpeech``. All calls share one worker process; each sentence is a chunk, as soon as it is made."""
 
     name = "hibari"
+    voices = VOICES
 
     def __init__(self) -> None:
         self._worker = Worker("pipeline.tts.hibari:Synthesizer", name=self.name, queue=256)
+
+    @property
+    def available(self) -> bool:
+        return find_spec("hibari") is not None
 
     async def start(self) -> None:
         await self._worker.start()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
+from importlib.util import find_spec
 
 import numpy as np
 
-from pipeline.tts import SpeechChunk, phrasing
+from pipeline.tts import SpeechChunk, Voice, phrasing
 from pipeline.tts.phrasing import Phrase, audible, resampled, spelling, split, to_pcm, unspeakable
 from pipeline.tts.timing import GAP_LEVEL, times
 from pipeline.worker import Worker
@@ -31,9 +32,14 @@ class Pico:
     """A ``TextToSpeech``. All calls share one worker process; each sentence is a chunk, as soon as it is made."""
 
     name = "pico"
+    voices = tuple(Voice(tag, (tag,), f"Pico {tag}", "female", "plain", "Clear and very cheap") for tag in VOICES)
 
     def __init__(self) -> None:
         self._worker = Worker("pipeline.tts.pico:Synthesizer", name=self.name, queue=256)
+
+    @property
+    def available(self) -> bool:
+        return find_spec("py_nanotts") is not None
 
     async def start(self) -> None:
         await self._worker.start()

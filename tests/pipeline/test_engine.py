@@ -14,10 +14,10 @@ from config.identity import base_language
 from config.settings import Settings
 from media.audio import INPUT_RATE, OUTPUT_RATE, Pcm
 from pipeline.apology import FOLDER, apology
-from pipeline.engine import LANGUAGES, TABLE, VOICES, CallEngines, EngineError, Engines, Unavailable
+from pipeline.engine import LANGUAGES, TABLE, CallEngines, EngineError, Engines, Unavailable
 from pipeline.llm import GenerateOptions, TextDelta
 from pipeline.stt import Transcript
-from pipeline.tts import espeak, hibari, pico
+from pipeline.tts import Voice, espeak, hibari, pico
 
 
 def agent(**wire: Any) -> AgentConfig:
@@ -135,12 +135,47 @@ def test_a_small_model_is_not_asked_in_spanish_but_that_of_the_operator_is(tmp_p
     assert engines(tmp_path, llm_file=tmp_path / "big.gguf").model_languages is None
 
 
-def test_the_table_of_voices_says_what_the_engines_have() -> None:
-    assert set(VOICES["pico"]) == set(pico.VOICES)
-    assert set(VOICES["espeak"]) == set(espeak.VOICES)
-    assert {base_language(name) for name in espeak.VOICES} == LANGUAGES["espeak"] == set(VOICES["espeak"].values())
-    assert {base_language(name) for name in pico.VOICES} == LANGUAGES["pico"] == set(VOICES["pico"].values())
-    assert set(VOICES["hibari"]) == {hibari.VOICE}
+def test_the_table_of_languages_says_what_the_voices_speak() -> None:
+    for engine in (hibari.Hibari, pico.Pico, espeak.Espeak):
+        assert {base_language(tag) for voice in engine.voices for tag in voice.languages} == LANGUAGES[engine.name]
+
+
+class Cloud:
+    """Takes any name, and knows some of them by another."""
+
+    name = "cloud"
+    voices = (Voice("EXAVITQu4vr4xnSDxMaL", ("en", "es"), "Sarah", alias="sarah"),)
+    any_voice = True
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("wish", "name"),
+    [
+        ("cloud/sarah", "EXAVITQu4vr4xnSDxMaL"),
+        ("cloud:EXAVITQu4vr4xnSDxMaL", "EXAVITQu4vr4xnSDxMaL"),
+        ("cloud:Another", "Another"),
+    ],
+)
+def test_an_alias_is_looked_up_among_the_voices_of_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wish: str, name: str
+) -> None:
+    monkeypatch.setitem(TABLE["tts"], "cloud", lambda _: Cloud())
+    chosen = engines(tmp_path).choose(agent(language="es", llm="rules", voice=wish))
+    assert (chosen.tts.name, chosen.voice, chosen.warnings) == ("cloud", name, ())
+
+
+def test_what_can_be_asked_for_is_what_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(espeak.Espeak, "available", True)  # not everywhere
+    here = engines(tmp_path, tts="pico")
+    assert list(here.offers("tts")) == ["pico", "hibari", "espeak"]
+    assert list(here.offers("tts", "es-MX")) == ["pico", "espeak"]
+    assert list(here.offers("stt", "es")) == ["whisper"]
+    monkeypatch.setattr(pico, "find_spec", lambda _: None)
+    assert "pico" not in here.offers("tts")
+    assert list(engines(tmp_path, tts="instant", stt="instant").offers("tts")) == ["instant"]
 
 
 # --- when they are loaded
