@@ -126,10 +126,11 @@ class Bot:
         else:
             self._mind.conversation.add_user(turn.text)
         if self._answers:
-            self._messages.confirm()
+            self._messages.confirm(turn.message_id)
             self._answering.answer(turn, self._ask)
         else:
-            self._messages.expect(awaited=self._mind.is_attended and not self._mind.agent.generates)
+            awaited = self._mind.is_attended and not self._mind.agent.generates
+            self._messages.expect(turn.message_id, awaited=awaited)
 
     def apologise(self) -> None:
         """Something was lost that the user said."""

@@ -88,15 +88,19 @@ class Messages:
             self._accept(message, text)
         return message.utterance.id
 
-    def expect(self, *, awaited: bool) -> None:
-        """A turn is over that the server does not answer; ``awaited``: but the backend does."""
+    def expect(self, message_id: str, *, awaited: bool) -> None:
+        """A turn is over that the server does not answer; ``awaited``: but the backend does. Else see ``confirm``."""
         self._speaking.begin_reply(answers_turn=True)
-        self.confirm()
+        self.confirm(message_id)
         self._expected_until = self._loop.time() + REPLY_SECONDS if awaited and not self._queue else 0.0
 
-    def confirm(self) -> None:
-        """The user's message is surely complete: replies to it may be heard."""
+    def confirm(self, message_id: str) -> None:
+        """The user's message is complete: replies to it may be heard, those to what it seemed to be are obsolete."""
         self.reply_ids = []
+        obsolete = [each for each in self._queue if not each.due.is_set() and each.in_reply_to != message_id]
+        for message in obsolete:
+            self._reject(message, message_id)
+        self._drop(obsolete)
         for message in self._queue:
             message.due.set()
 
@@ -192,12 +196,7 @@ class Messages:
         """Whether it may be said; if not, it has had its last event."""
         expected, over = self._answerable()
         if message.in_reply_to and message.in_reply_to != expected:
-            message.utterance.closed = True
-            self._publish(
-                ReplyRejected(
-                    message_id=message.utterance.id, in_reply_to=message.in_reply_to, expected_reply_to=expected
-                )
-            )
+            self._reject(message, expected)
             return False
         if self.on_hold or len(self._queue) >= MAX_WAITING:
             self._refuse(message)
@@ -207,6 +206,11 @@ class Messages:
         if over or not message.in_reply_to:
             message.due.set()
         return True
+
+    def _reject(self, message: _Message, expected: str) -> None:
+        message.utterance.closed = True
+        rejected = {"message_id": message.utterance.id, "in_reply_to": message.in_reply_to}
+        self._publish(ReplyRejected(**rejected, expected_reply_to=expected))
 
     def _refuse(self, message: _Message) -> None:
         message.utterance.owed = True

@@ -24,6 +24,8 @@ from tests.pipeline.stage import Stage, check_rules
 
 Frame = dict[str, Any]
 
+LONG = "This is a long sentence of more than two seconds, so that one can interrupt it."
+
 TERMINAL = frozenset({"bot.finished", "bot.interrupted", "reply.rejected"})
 
 UNTOLD = frozenset(
@@ -170,6 +172,11 @@ class Scene(Stage):
 
     def prompt(self, position: int = -1) -> str:
         return str(self.llm.asked[position][0]["content"])
+
+
+def ends(stage: Scene) -> list[tuple[str, str]]:
+    """Messages of the bot and their terminal events, in order."""
+    return [(frame["message_id"], frame["event"]) for frame in stage.frames if frame["event"] in TERMINAL]
 
 
 def perform(*answers: Any, **agent: Any) -> Callable[[Callable[[Scene], Awaitable[None]]], Scene]:
