@@ -1,4 +1,4 @@
-"""A call as an application has it: its methods, its promises, its reply streams. Source: protocol 3.11 to 3.18, 10.2."""
+"""A call as an application has it: methods, promises, reply streams. Source: protocol 3.11 to 3.18, 10.2."""
 
 from __future__ import annotations
 

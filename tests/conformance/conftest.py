@@ -35,7 +35,6 @@ class Place:
     def sdk(self, org: str = "default", **options: Any) -> Sdk:
         return Sdk(self.url, KEYS[org], **options)
 
-
     @asynccontextmanager
     async def calling(
         self, agent: Agent, *, metadata: Frame | None = None, page: Frame | None = None, config: Frame | None = None

@@ -8,6 +8,19 @@ from typing import Any
 
 from tests.conformance.inbox import Frame
 
+PHASES = {
+    "user.speaking": "listening",
+    "user.message": "thinking",
+    "turn.pause": "pause",
+    "turn.resumed": "listening",
+    "turn.end": "thinking",
+    "bot.word": "speaking",
+    "bot.finished": "listening",
+    "bot.interrupted": "listening",
+}
+USER_SPEAKS = {"speech.started": True, "user.speaking": True, "speech.ended": False}
+AGENT_SPEAKS = {"bot.word": True, "bot.finished": False, "bot.interrupted": False}
+
 
 @dataclass(slots=True)
 class Bubble:
@@ -44,38 +57,27 @@ class Phases:
         return [bubble.text for bubble in self.bubbles if bubble.role == role]
 
     def take(self, frame: Frame) -> None:
-        match frame["event"]:
+        name = frame["event"]
+        self.phase = PHASES.get(name, self.phase)
+        self.user_speaking = USER_SPEAKS.get(name, self.user_speaking)
+        self.agent_speaking = AGENT_SPEAKS.get(name, self.agent_speaking)
+        match name:
             case "speech.started":
-                self.user_speaking, self.idle_warning = True, None
-            case "speech.ended":
-                self.user_speaking = False
-            case "user.speaking":
-                self._hear(frame["text"], frame.get("message_id", ""), interim=True)
-                self.phase, self.user_speaking = "listening", True
-            case "user.message":
-                self._hear(frame["text"], frame["message_id"], interim=False)
-                self.phase = "thinking"
-            case "turn.pause":
-                self.phase = "pause"
-            case "turn.resumed":
-                self.phase = "listening"
-            case "turn.end":
-                self.phase = "thinking"
+                self.idle_warning = None
+            case "user.speaking" | "user.message":
+                self._hear(frame["text"], frame.get("message_id", ""), interim=name == "user.speaking")
             case "bot.word":
                 self._speak(frame["message_id"], frame["word"])
-                self.phase, self.agent_speaking = "speaking", True
             case "bot.finished" | "bot.interrupted":
                 self._finish(frame)
-                self.phase, self.agent_speaking = "listening", False
             case "session.idle_warning":
                 self.idle_warning = frame["remaining_seconds"]
             case "session.timeout":
                 self.over = frame["reason"]
             case "llm.tool_call":
-                for call in frame["tool_calls"]:
-                    arguments = call["arguments"]
-                    parsed = json.loads(arguments) if isinstance(arguments, str) else arguments
-                    self.tools.append(ToolEntry(call["id"], call["name"], parsed))
+                self.tools += [
+                    ToolEntry(call["id"], call["name"], json.loads(call["arguments"])) for call in frame["tool_calls"]
+                ]
             case "llm.tool_result":
                 for entry in self.tools:
                     if entry.id == frame.get("tool_call_id"):

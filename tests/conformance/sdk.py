@@ -238,7 +238,7 @@ class Sdk(Emitter):
         query = {"agent_id": agent_id, **({"metadata": json.dumps(metadata)} if metadata else {}), **narrowed}
         headers = {"Authorization": f"Bearer {self._key}"}
         async with self._http.get(f"{self._http_url}/{channel}/token", params=query, headers=headers) as response:
-            body = await response.json()
+            body: Frame = await response.json()
             if response.status != 200:
                 assert isinstance(body["detail"], str)
                 raise SdkError(str(response.status), body["detail"])
@@ -310,7 +310,9 @@ class Sdk(Emitter):
         attempt = 0
         while True:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async with self._http.ws_connect(f"{self._url}/client", timeout=aiohttp.ClientWSTimeout(ws_close=1)) as socket:
+                async with self._http.ws_connect(
+                    f"{self._url}/client", timeout=aiohttp.ClientWSTimeout(ws_close=1)
+                ) as socket:
                     self.socket = socket
                     if await self._converse(socket):
                         attempt = 0
@@ -449,7 +451,9 @@ class Sdk(Emitter):
         agent.spawn(self._execute(agent, call or Call.stub(agent, event["callId"]), event))
 
     async def _execute(self, agent: Agent, call: Call, event: Frame) -> None:
-        results = await asyncio.gather(*(_run(agent.tools.get(each["name"]), each, call) for each in event["toolCalls"]))
+        results = await asyncio.gather(
+            *(_run(agent.tools.get(each["name"]), each, call) for each in event["toolCalls"])
+        )
         call.tool_result(event["msgId"], results)
 
     async def _prepare(self, agent: Agent, call: Call, event: Frame) -> None:
@@ -470,7 +474,11 @@ async def _run(tool: Tool | None, wanted: Frame, call: Call) -> Frame:
         row["result"] = await result if isinstance(result, Awaitable) else result
     except Exception as error:  # noqa: BLE001
         row["result"] = {"error": str(error)}
-    return {**row, **({"ephemeral": True} if tool.ephemeral else {}), **({"no_followup": True} if tool.no_followup else {})}
+    return {
+        **row,
+        **({"ephemeral": True} if tool.ephemeral else {}),
+        **({"no_followup": True} if tool.no_followup else {}),
+    }
 
 
 def camel(key: str) -> str:

@@ -37,7 +37,7 @@ async def test_row_1_a_wrong_key_is_an_error_and_no_connection(serve: Serve) -> 
         sdk.on("error", lambda event: told.append(event["code"]))
         await sdk.inbox.until(lambda: len(told) == 2, "a second refusal")
         assert (set(told), set(sdk.inbox.names())) == ({"INVALID_KEY"}, {"error"})
-        assert not (sdk.ready.done() or agent.ready.done())
+        assert (sdk.ready.done(), agent.ready.done()) == (False, False)
         assert await place.house.hub.agents(None) == []
 
 

@@ -62,7 +62,11 @@ async def test_row_5_another_origin_is_shown_its_status(serve: Serve) -> None:
     async with serve() as place, place.sdk() as sdk:
         await sdk.agent("mara", allowed_origins=[PAGE]).ready
         await sdk.agent("closed").ready
-        for agent, origin, status in (("mara", "https://evil.example", 403), ("closed", PAGE, 401), ("none", PAGE, 404)):
+        for agent, origin, status in (
+            ("mara", "https://evil.example", 403),
+            ("closed", PAGE, 401),
+            ("none", PAGE, 404),
+        ):
             with pytest.raises(VoiceError, match=f"Token: {status}"):
                 await VoiceSession(agent, server=place.url, origin=origin).connect()
             async with (
@@ -240,7 +244,7 @@ async def test_row_9_what_a_page_may_do(serve: Serve) -> None:
 
 
 async def test_row_10_a_good_bye_is_heard_to_its_end(serve: Serve) -> None:
-    """Row 10; traps 32 and 41: the hang-up comes after the last sample, and the page leaves at the frame that says so."""
+    """Row 10; traps 32 and 41: all of it is heard before the hang-up, and the page leaves at once."""
     words = "Thank you for calling and good bye until the next time."
     async with serve() as place, place.sdk() as sdk:
         agent = sdk.agent("mara", llm=LLM)
@@ -271,7 +275,7 @@ async def test_row_20_a_client_of_the_first_generation(serve: Serve) -> None:
             aiohttp.ClientSession(headers={"X-API-Key": KEYS["default"]}) as http,
             http.post(f"{place.url}/api/sdk/webrtc-token", json={"agent_id": "mara"}) as response,
         ):
-            minted = await response.json()
+            minted: Frame = await response.json()
 
         async def provided() -> Frame:
             return {**minted, "server": minted["server"].replace("ws", "http", 1)}

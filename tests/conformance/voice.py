@@ -93,7 +93,9 @@ class VoiceSession:
             answer = await response.json()
         self.call_id, self.answer = answer["session_id"], answer["sdp"]
         await pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
-        await self.inbox.until(lambda: self.status != "connecting" and self._channel.readyState == "open", "a connection")
+        await self.inbox.until(
+            lambda: self.status != "connecting" and self._channel.readyState == "open", "a connection"
+        )
 
     async def _token(self, http: aiohttp.ClientSession) -> Frame:
         async with http.get(f"{self._server}/webrtc/token", params={"agent_id": self._agent}) as response:
@@ -160,21 +162,21 @@ class VoiceSession:
 
     def _open(self, channel: Any) -> None:
         self._channel = channel
+        channel.on("open", self._on_open)
+        channel.on("message", self._on_message)
 
-        @channel.on("open")
-        def on_open() -> None:
-            self._run(self._ping(channel))
-            self.inbox.wake()
+    def _on_open(self) -> None:
+        self._run(self._ping(self._channel))
+        self.inbox.wake()
 
-        @channel.on("message")
-        def on_message(message: str | bytes) -> None:
-            with contextlib.suppress(ValueError):
-                frame = json.loads(message)
-                self.rules.check(frame)
-                self.state.take(frame)
-                self.inbox.put(frame)
-                if self.state.over and not self._leaving:
-                    self._leaving = asyncio.create_task(self.disconnect())
+    def _on_message(self, message: str | bytes) -> None:
+        with contextlib.suppress(ValueError):
+            frame = json.loads(message)
+            self.rules.check(frame)
+            self.state.take(frame)
+            self.inbox.put(frame)
+            if self.state.over and not self._leaving:
+                self._leaving = asyncio.create_task(self.disconnect())
 
     def _on_state(self) -> None:
         assert self._pc is not None
