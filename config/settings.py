@@ -232,7 +232,7 @@ class Settings(BaseSettings):
 
     data_dir: Folder = Field(
         default_factory=lambda: platformdirs.user_data_path("voice-server", appauthor=False),
-        description="Folder of what the server keeps: the secret and the key that it made.",
+        description="Folder of what the server keeps: the secret and the key that it made, and the call log.",
     )
     models_dir: Folder = Field(
         default_factory=lambda: platformdirs.user_cache_path("voice-server", appauthor=False) / "models",
@@ -272,6 +272,15 @@ class Settings(BaseSettings):
     )
     drain_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
         default=30.0, description="How long running calls may go on after SIGTERM, seconds."
+    )
+    call_log_days: Annotated[float, Field(gt=0, le=36500)] = Field(
+        default=7.0, description="How long the log of a finished call is kept, days."
+    )
+    call_log_mb: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1024, description="Size of the call log, MB; at more the oldest finished calls are deleted."
+    )
+    max_observers: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=500, description="Connections that watch calls and agents at the same time."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged."

@@ -302,17 +302,17 @@ def lifecycle(entry: Entry, call_id: str) -> Entry | None:
 def cut_short(stored: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """The end of a log whose session nobody is left to end: its server crashed. ``stored``: all envelopes of it."""
     began: float | None = None
-    last, answers = 0.0, list[dict[str, float]]()
+    last, answers, reason = 0.0, list[dict[str, float]](), ""
     for envelope in stored:
         last, data = envelope["ts"], envelope["data"]
+        reason = data["reason"] if envelope["type"] == "call.ended" else ""
         if envelope["type"] == "call.started":
             began, answers = last, []
         elif envelope["type"] == "turn.end" and "e2e" in data["latency"]:
             answers.append(data["latency"])
     duration = round(last - (last if began is None else began), 3)
-    summary = {"metrics": metrics(answers), "reason": "failed"}
-    ended = {"reason": "failed", "duration": duration}
-    return [Entry("call.ended", last, ended), Entry("call.summary", last, summary)]
+    summary = Entry("call.summary", last, {"metrics": metrics(answers), "reason": reason or "failed"})
+    return [summary] if reason else [Entry("call.ended", last, {"reason": "failed", "duration": duration}), summary]
 
 
 def gap(ts: float, resume_from: int, since: int) -> Entry:
