@@ -217,6 +217,13 @@ class Settings(BaseSettings):
         default=300, description="Tokens per minute and agent without a secret key; 0: no limit."
     )
     offer_rate: PerMinute = Field(default=30, description="Offers per minute and client address; 0: no limit.")
+    audio_rate: PerMinute = Field(
+        default=120, description="Requests of the audio API per minute and organisation; 0: no limit."
+    )
+    audio_requests: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=8,
+        description="Requests of the audio API that an organisation may have at work; 4 times as many in all.",
+    )
     allow_any_origin: bool = Field(default=False, description='Accept "*" among the allowed_origins of an agent.')
     redis_url: RedisUrl | None = Field(
         default=None, description="Redis that holds what several processes share; none: memory of this one."

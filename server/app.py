@@ -11,6 +11,8 @@ from media.engine import MediaEngine
 from pipeline.background import Background
 from pipeline.engine import Engines
 from server import http, playground
+from server.admission import Admission
+from server.audio_speech import AudioSpeech
 from server.chat import ChatSocket
 from server.chats import Chats
 from server.commands import Commands
@@ -52,6 +54,7 @@ def build_app(parts: Parts) -> web.Application:
         parts.settings, parts.office, parts.hub, chats=chats, threads=parts.threads, counter=parts.counter
     )
     background = Background(parts.engines)
+    admission = Admission(parts.settings, parts.keys, parts.counter)
     minting = Minting(parts.settings, parts.keys, parts.office, parts.hub, parts.counter)
     signalling = Signalling(parts.settings, parts.office, parts.hub, parts.media, parts.engines, counter=parts.counter)
     app.router.add_routes(
@@ -62,7 +65,8 @@ def build_app(parts: Parts) -> web.Application:
             *signalling.routes(),
             *chat.routes(),
             *SdkRoutes(parts.settings, parts.keys, parts.hub, parts.counter).routes(),
-            *Voices(parts.settings, parts.keys, background, parts.counter).routes(),
+            *Voices(parts.settings, admission, background, parts.counter).routes(),
+            *AudioSpeech(admission, background).routes(),
             *Health(parts.hub, parts.media, parts.engines).routes(),
             *playground.routes(parts.settings.public_url),
         ]

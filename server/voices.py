@@ -15,12 +15,11 @@ from pipeline.background import Background
 from pipeline.engine import EngineError
 from pipeline.recital import recite
 from pipeline.tts import Voice
+from server.admission import Admission
 from server.catalogue import Speaker, voices
 from server.http import ApiError, answer, base_url, client_address
 from server.languages import described
-from server.minting import secret_org
 from server.rate import Counter, RateLimit, network_of
-from tokens.keys import ApiKeys
 
 SAMPLES = {
     "de": "Hallo! So klinge ich, wenn wir miteinander sprechen.",
@@ -42,9 +41,9 @@ FRESH_SECONDS = 86_400
 class Voices:
     """Lists are of what this server offers now. Previews are made once and kept."""
 
-    def __init__(self, settings: Settings, keys: ApiKeys, background: Background, counter: Counter) -> None:
+    def __init__(self, settings: Settings, admission: Admission, background: Background, counter: Counter) -> None:
         self._settings = settings
-        self._keys = keys
+        self._admission = admission
         self._background = background
         self._lists = RateLimit(counter, "voices", settings.mint_rate, "Too many requests for voices")
         self._listens = RateLimit(counter, "preview", settings.mint_rate, "Too many voice previews")
@@ -65,7 +64,7 @@ class Voices:
 
     async def keyed(self, request: web.Request) -> web.Response:
         """The same for a backend."""
-        secret_org(request, self._keys)
+        self._admission.org(request)
         return self._list(request)
 
     async def preview(self, request: web.Request) -> web.Response:
