@@ -144,6 +144,12 @@ class Bot:
         self._speaking.interrupt(reason)
         self._messages.drop()
 
+    def make_way(self) -> None:
+        """A person speaks for the agent now: what the model has not begun to say it does not say."""
+        current = self._speaking.current
+        if current is None or not current.announced or current.id not in self._answering.message_ids:
+            self._answering.stop()
+
     def hold(self) -> None:
         """Say nothing until ``unhold``, and answer nothing that is said before it."""
         self._on_hold = self._messages.on_hold = True

@@ -103,7 +103,14 @@ class Call:
         self._metadata = dict(metadata)
         self._loop = asyncio.get_running_loop()
         self._epoch = time.time() - self._loop.time()
-        self._mind = Mind(agent, channel="voice", publish=publish, clock=self._now, on_configured=self._on_configured)
+        self._mind = Mind(
+            agent,
+            channel="voice",
+            publish=publish,
+            clock=self._now,
+            on_configured=self._on_configured,
+            on_paused=self._on_paused,
+        )
         self._connected = asyncio.Event()
         self._channel_open = asyncio.Event()
         self._configured = asyncio.Event()
@@ -388,6 +395,9 @@ class Call:
         if "session_limits" in patch and self._started is not None:
             self._limits.change(self._mind.agent.session_limits)
         self._configured.set()
+
+    def _on_paused(self) -> None:
+        self._bot.make_way()
 
     def _hang_up(self, frame: Mapping[str, Any]) -> None:
         self.hangup("hangup")

@@ -157,6 +157,7 @@ class Hearing:
         self._wall_clock = wall_clock
         self._loop = asyncio.get_running_loop()
         self._turn: Turn | None = None
+        self._finishing: Turn | None = None  # the one before, while its text is still to come
         self._last_text = ""
         self._last_message_id = ""
         self._media_time = 0.0
@@ -252,11 +253,11 @@ class Hearing:
     def leave(self) -> None:
         """The call is over: end the speech in progress, hear nothing more."""
         self._muted = True
-        if self._turn:
-            if self._machine.release():
-                self._turn.silent_since = self._loop.time()
-            self._turn.open = False
-            self._end_speech(self._turn)
+        if self._turn and self._machine.release():
+            self._turn.silent_since = self._loop.time()
+        for turn in filter(None, (self._finishing, self._turn)):
+            turn.open = False
+            self._end_speech(turn)
         self.recognition.leave()
         self._ear.close()
 
@@ -283,10 +284,11 @@ class Hearing:
     def on_recognition_failed(self, error: EngineError) -> None:
         self._machine.deaf = True
         self._publish(CallError(error=str(error), code="STT_FAILED"))
-        if self._turn and self._turn.open:
-            self._turn.failed = True
-            if not self.speaking:
-                self._commit(self._turn)
+        before, self._finishing = self._finishing, None
+        for turn in filter(None, (before, self._turn)):
+            turn.failed = turn.failed or turn.open
+            if turn.open and (turn is before or not self.speaking):
+                self._commit(turn)
 
     def _on_partial(self, transcript: Transcript) -> None:
         turn = self._turn
@@ -303,13 +305,13 @@ class Hearing:
             self._tell(turn, event)
 
     def _on_final(self, transcript: Transcript) -> None:
-        turn = self._turn
+        turn, self._finishing = self._finishing or self._turn, None
         if turn is None or not turn.open:
             return
         turn.texts.append(transcript.text.strip())
         turn.partial = ""
         turn.confidence, turn.language = transcript.confidence, transcript.language
-        if not self.speaking and not self.transcribing:
+        if turn is not self._turn or (not self.speaking and not self.transcribing):
             self._commit(turn)
 
     # --- what the machine decided
@@ -351,6 +353,8 @@ class Hearing:
             self._resume(start.began, start.confidence)
             return
         if turn is None or not start.continued:
+            if turn is not None and turn.open and not turn.aside:
+                self._finishing = turn
             turn = self._turn = Turn(start.turn_id, aside=self._aside is not None)
             self._last_text = ""
             self._ear.begin_turn(round((self._media_time - start.began) * 1000) + PRE_ROLL_MS)

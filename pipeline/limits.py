@@ -21,9 +21,11 @@ class Limits:
         self._due = self._schedule()
 
     def change(self, limits: SessionLimits) -> None:
-        """Other limits from now on; what has passed counts."""
+        """Other limits from now on; what has passed counts, but nobody is warned of what is past."""
         self._limits = limits
-        self._due = [each for each in self._schedule() if each[0] > self._idle]
+        self._due = [
+            (at, event) for at, event in self._schedule() if at > self._idle or isinstance(event, SessionTimeout)
+        ]
 
     def advance(self, now: float, *, busy: bool) -> list[IdleWarning | SessionTimeout]:
         """``busy``: the bot thinks or speaks, which stops the idle clock. A ``SessionTimeout`` ends the call."""

@@ -33,11 +33,16 @@ class Mind:
         publish: Callable[[Event], None],
         clock: Callable[[], datetime],
         on_configured: Callable[[Patch], None],
+        on_paused: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_configured``: the backend has changed the agent of this session; the patch is in force already."""
+        """``on_configured``: the backend has changed the agent of this session; the patch is in force already.
+
+        ``on_paused``: a person has taken over.
+        """
         self._channel = channel
         self._layers = LayeredAgent(agent)
         self._on_configured = on_configured
+        self._on_paused = on_paused
         self.conversation = Conversation()
         self.skills = Skills(publish)
         self.briefing = Briefing(
@@ -134,6 +139,7 @@ class Mind:
 
     def _pause(self, frame: Mapping[str, Any]) -> dict[str, Any]:
         self.is_paused = True
+        self._on_paused()
         return {"event": "session.paused", "session_id": frame.get("session_id")}
 
     def _resume(self, frame: Mapping[str, Any]) -> dict[str, Any]:
