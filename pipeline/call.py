@@ -26,6 +26,7 @@ from pipeline.events import (
     CallUpdated,
     ConfigUpdated,
     Event,
+    KnownError,
     SessionEnded,
     SessionOver,
     SessionStarted,
@@ -283,6 +284,8 @@ class Call:
         self._publish(CallStarted(language=language, metadata=self._metadata))
         engines = {"stt": self._chosen.stt.name, "llm": self._chosen.llm.name, "tts": self._chosen.tts.name}
         self._publish(SessionStarted(agent=self._mind.agent.id, language=language, engines=engines))
+        for warning in self._chosen.warnings:
+            self._publish(KnownError(error=warning))
         await self._equip()
         await self._await_configuration()
         self._hearing.recognition.open()
@@ -367,14 +370,15 @@ class Call:
         with suppress(TimeoutError):
             async with asyncio.timeout(LOADING_SECONDS):
                 await self._engines.ready(self._mind.agent)
-        before = base_language(self._chosen.language)
+        before = self._chosen
         self._chosen = chosen = self._engines.choose(self._mind.agent)
         self._bot.equip(chosen)
         self._hearing.speak(chosen.stt, chosen.language)
-        if (language := base_language(chosen.language)) != before:
+        if (language := base_language(chosen.language)) != base_language(before.language):
             self._publish(CallUpdated(language=language))
-        for warning in chosen.warnings:  # what the agent asked for and does not get; protocol 7.2
-            self._publish(CallError(error=warning, code="FALLBACK"))
+        for warning in chosen.warnings:  # what was asked for and is not there; protocol 7.2
+            if warning not in before.warnings:
+                self._publish(CallError(error=warning, code="FALLBACK"))
 
     # --- commands of the backend
 

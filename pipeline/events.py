@@ -162,6 +162,13 @@ class CallError(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownError(CallError):
+    """At the beginning of a call: what its agent asks for and does not get, as its backend was told at registration."""
+
+    code: str = "FALLBACK"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BotSpeaking(Event):
     name: ClassVar[str] = "bot.speaking"
     message_id: str

@@ -202,7 +202,7 @@ class Hearing:
 
     def take_turns(self, settings: TurnSettings) -> None:
         """By other rules from now on."""
-        self._machine.settings = settings
+        self._machine.adopt(settings)
 
     def mute(self) -> None:
         """Hear nothing until ``unmute``; a turn in progress is finished, not lost."""

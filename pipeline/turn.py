@@ -133,7 +133,7 @@ class TurnMachine:
         self._run_began = 0.0
         self._run_weight = 0.0  # sum of the probabilities of its frames
         self._gap = 0  # ms since the last voice
-        self._sure: deque[bool] = deque(maxlen=max(1, round(self.settings.interrupt_ms * 1.5) // FRAME_MS))
+        self._sure: deque[bool] = deque(maxlen=_remembered(self.settings))
         self._level = 0.0
         self._soft = 0  # ms that were much softer than the user
         self._loudness = Loudness()
@@ -193,6 +193,11 @@ class TurnMachine:
                 return list(self._dismiss())
             case _:
                 return [self._end(1.0)]
+
+    def adopt(self, settings: TurnSettings) -> None:
+        """Other rules from now on."""
+        self.settings = settings
+        self._sure = deque(self._sure, _remembered(settings))
 
     def next_turn(self) -> int:
         """The id for a turn that was typed."""
@@ -487,3 +492,8 @@ class TurnMachine:
 
     def _too_long(self, time: float) -> bool:
         return (time - self._began) * 1000 >= self.settings.max_turn_ms
+
+
+def _remembered(settings: TurnSettings) -> int:
+    """Frames in which voice must be found that interrupts."""
+    return max(1, round(settings.interrupt_ms * EARLY) // FRAME_MS)

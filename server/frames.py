@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.events import CallError, Event, SessionOver, SessionTimeout
+from pipeline.events import Event, KnownError, SessionOver, SessionTimeout
 from server.feed import Fact
 from server.registry import AgentKey
 
@@ -49,9 +49,10 @@ BACKEND_EVENTS = CONVERSATION | {
 }
 
 NOT_FOR_BROWSERS: tuple[type[Event], ...] = (SessionTimeout,)
-NOT_FOR_BACKENDS: tuple[type[Event], ...] = (SessionOver,)
+NOT_FOR_BACKENDS: tuple[type[Event], ...] = (SessionOver, KnownError)
 """Two events share the name ``session.timeout``: for a browser it ends every session, and after everything else (4.6);
-for a backend it tells of a limit, and comes before ``call.ended``.
+for a backend it tells of a limit, and comes before ``call.ended``. What an agent asks for and does not get a backend
+was told at the registration.
 """
 
 HIDDEN_FIELDS = {"call.ended": frozenset({"messages"})}
@@ -97,8 +98,6 @@ class BackendFrames:
     def __call__(self, fact: Fact) -> None:
         event = fact.event
         if event.name not in BACKEND_EVENTS or isinstance(event, NOT_FOR_BACKENDS):
-            return
-        if isinstance(event, CallError) and event.code == "FALLBACK":  # told once, at the registration
             return
         if event.name in ENDINGS and not self._known:
             return

@@ -41,6 +41,7 @@ class Stage:
         self.engines = CallEngines(stt=self.stt, llm=self.llm, tts=self.tts, language="en", voice="", apology=apology)
         config, problems = AgentConfig.parse("demo", {"llm": "local", "greeting": GREETING} | agent)
         assert not problems
+        self.config = config
         self.log = Log(asyncio.get_running_loop().time)
         self.person = Person(self.vocabulary)
         self.line = ScriptedLine(self.person)
