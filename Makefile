@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := config docker media pipeline server tokens tests bench
+SOURCES := config docker examples media pipeline server tokens tests bench
 
 .PHONY: help setup run test check format bench eval lock clean
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -49,7 +49,7 @@ class Place:
 
 
 class Serve(Protocol):
-    def __call__(self, **settings: Any) -> Any: ...
+    def __call__(self, **settings: Any) -> AbstractAsyncContextManager[Place]: ...
 
 
 @pytest.fixture

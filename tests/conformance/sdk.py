@@ -256,7 +256,8 @@ class Sdk(Emitter):
         """Protocol 3.13. Raises ``SdkError``, after 10 s without an answer at the latest."""
         self._number += 1
         request_id = f"rq_{self._number}_{random.getrandbits(24):06x}"
-        answered = self._requests[request_id] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._requests[request_id] = answered
         self.send_now({"event": event, "request_id": request_id, **fields})
         try:
             async with asyncio.timeout(10.0):

@@ -171,7 +171,7 @@ async def test_trap_29_requests_at_the_same_time(serve: Serve) -> None:
             assert place.model.system.startswith("Second, Zoe.")
             assert "The shop is closed." in place.model.system
             with pytest.raises(SdkError, match="REQUEST_REJECTED"):
-                await call.set_history("no list")
+                await call.set_history([{"role": "nobody"}])
         await call.ended
         with pytest.raises(SdkError, match="REQUEST_REJECTED: call not found"):
             await call.get_history()
@@ -217,7 +217,7 @@ async def test_every_control_of_a_call_is_answered(serve: Serve) -> None:
     async with serve() as place, place.sdk() as sdk:
         agent = sdk.agent("mara", llm=LLM, prompt="Sell.", skills=[{**skill, "activation": "manual"}])
         async with place.calling(agent) as (voice, call):
-            where = {"agent_id": "mara", "call_id": call.id}
+            where: dict[str, Any] = {"agent_id": "mara", "call_id": call.id}
             for command, answer in (("hold", "held"), ("unhold", "unheld"), ("mute", "muted"), ("unmute", "unmuted")):
                 call.send(f"call.{command}")
                 await sdk.inbox.next(f"call.{answer}", **where)
