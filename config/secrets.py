@@ -9,7 +9,7 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import Literal
 
 from config.identity import PUBLISHABLE_PREFIX, split_api_key
 from config.problem import SettingsError
-from config.settings import Settings, check_key
+from config.providers import Providers
+from config.settings import Settings
+from config.values import check_key, check_provider_key
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ def given_keys(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     secret_keys = [key.get_secret_value() for key in settings.api_keys]
     publishable = [key.get_secret_value() for key in settings.publishable_keys]
-    for entry in _key_file(settings.api_keys_file) if settings.api_keys_file else ():
+    for entry in _key_file("api_keys_file", settings.api_keys_file, check_key):
         kind = publishable if split_api_key(entry)[1].startswith(PUBLISHABLE_PREFIX) else secret_keys
         kind.append(entry)
     orgs: dict[str, str] = {}
@@ -80,25 +82,34 @@ def given_keys(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(secret_keys), tuple(publishable)
 
 
-def _key_file(path: Path) -> list[str]:
-    """One key on each line, ``key`` or ``org:key``; empty lines and those that begin with # do not count."""
+def load_providers(settings: Settings) -> Providers:
+    """Who can be asked over the network. Raises ``SettingsError``."""
+    keys = [key.get_secret_value() for key in settings.provider_keys]
+    keys += _key_file("provider_keys_file", settings.provider_keys_file, check_provider_key)
+    return Providers(keys=keys, urls=settings.provider_urls, models=settings.model_names)
+
+
+def _key_file(name: str, path: Path | None, check: Callable[[str], str]) -> list[str]:
+    """One key on each line; empty lines and those that begin with # do not count."""
+    if path is None:
+        return []
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_KEY_FILE + 1)
         lines = content.decode().splitlines()
     except OSError as error:
-        raise SettingsError([f"api_keys_file {path}: cannot be read: {error.strerror}"]) from None
+        raise SettingsError([f"{name} {path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
-        raise SettingsError([f"api_keys_file {path}: is no text"]) from None
+        raise SettingsError([f"{name} {path}: is no text"]) from None
     if len(content) > _MAX_KEY_FILE:
-        raise SettingsError([f"api_keys_file {path}: is larger than {_MAX_KEY_FILE} bytes"])
+        raise SettingsError([f"{name} {path}: is larger than {_MAX_KEY_FILE} bytes"])
     entries, problems = [], []
     for number, line in enumerate((line.strip() for line in lines), start=1):
         if line and not line.startswith("#"):
             try:
-                entries.append(check_key(line))
+                entries.append(check(line))
             except ValueError as error:
-                problems.append(f"api_keys_file {path}, line {number}: {error}")
+                problems.append(f"{name} {path}, line {number}: {error}")
     if problems:
         raise SettingsError(problems)
     return entries

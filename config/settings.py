@@ -3,146 +3,44 @@
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    InstanceOf,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, InstanceOf, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.agent import AgentConfig
-from config.ice_url import parse_ice_url
-from config.identity import PUBLISHABLE_PREFIX, agent_slug, split_api_key
 from config.problem import SettingsError, did_you_mean, problems_of, shown
+from config.providers import from_environment
+from config.values import (
+    Address,
+    ApiKey,
+    Chosen,
+    Folder,
+    Host,
+    Listed,
+    Name,
+    Pair,
+    Paired,
+    PerMinute,
+    Port,
+    ProviderKey,
+    ProviderUrl,
+    PublishableKey,
+    RedisUrl,
+    SigningSecret,
+    TurnUrl,
+    WebUrl,
+    listed,
+)
 
 PREFIX = "VOICE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 MAX_FILE = 1 << 20
-
-_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-
-
-def _listed(value: object) -> object:
-    """Environment and flags write a list with commas."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _address(value: str) -> str:
-    expected = ValueError("expected IPv4 or IPv6 addresses, not the wildcard, multicast or link-local ones")
-    try:
-        address = ip_address(value)
-    except ValueError:
-        raise expected from None
-    if address.is_unspecified or address.is_multicast or address.is_link_local:
-        raise expected
-    return str(address)
-
-
-def _host(value: str) -> str:
-    """What is no name at all makes the resolver raise other errors than those of a name that is not found."""
-    try:
-        return str(ip_address(value))
-    except ValueError:
-        if all(_LABEL.fullmatch(label) for label in value.removesuffix(".").split(".")):
-            return value
-        raise ValueError("expected an IP address or a host name") from None
-
-
-def _web_url(value: str) -> str:
-    parts = _url(value, ("http", "https"))
-    if parts.query or parts.fragment or parts.username is not None:
-        raise ValueError("expected an address without user, query and fragment")
-    return value.rstrip("/")
-
-
-def _turn_url(value: str) -> str:
-    parse_ice_url(value)
-    return value
-
-
-def _redis_url(value: SecretStr) -> SecretStr:
-    _url(value.get_secret_value(), ("redis", "rediss", "unix"))
-    return value
-
-
-def _url(value: str, schemes: tuple[str, ...]) -> Any:
-    expected = ValueError(f"expected an address that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-    try:
-        parts = urlsplit(value)
-        parts.port  # noqa: B018  a bad port shows only when it is read
-    except ValueError:
-        raise expected from None
-    if parts.scheme not in schemes or not (parts.hostname or (parts.scheme == "unix" and parts.path)):
-        raise expected
-    return parts
-
-
-def _signing_secret(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value().encode()) < 32:
-        raise ValueError("expected at least 32 characters")
-    return value
-
-
-def _api_key(value: SecretStr) -> SecretStr:
-    org, key = split_api_key(value.get_secret_value())
-    if key.startswith(PUBLISHABLE_PREFIX):
-        raise ValueError(f"{PUBLISHABLE_PREFIX}… is no secret key; expected keys, or org:key")
-    if len(key) < 8 or not key.isascii() or any(c.isspace() for c in key) or not _is_org(org):
-        raise ValueError("expected keys of at least 8 characters, or org:key with an org in lower case")
-    return value
-
-
-def _publishable_key(value: SecretStr) -> SecretStr:
-    org, key = split_api_key(value.get_secret_value())
-    bare = key.removeprefix(PUBLISHABLE_PREFIX)
-    if bare == key or len(bare) < 8 or not key.isascii() or any(c.isspace() for c in key) or not _is_org(org):
-        raise ValueError(f"expected keys such as `voice-server key --publishable` makes, {PUBLISHABLE_PREFIX}…")
-    return value
-
-
-def check_key(entry: str) -> str:
-    """An entry of a file of keys, of either kind. Raises ``ValueError`` without showing it."""
-    publishable = split_api_key(entry)[1].startswith(PUBLISHABLE_PREFIX)
-    (_publishable_key if publishable else _api_key)(SecretStr(entry))
-    return entry
-
-
-def _is_org(text: str) -> bool:
-    return bool(text) and text == agent_slug(text)
-
-
-def _folder(value: Path) -> Path:
-    return value.expanduser().absolute()
-
-
-Host = Annotated[str, AfterValidator(_host)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Address = Annotated[str, AfterValidator(_address)]
-WebUrl = Annotated[str, AfterValidator(_web_url)]
-TurnUrl = Annotated[str, AfterValidator(_turn_url)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
-ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
-PublishableKey = Annotated[SecretStr, AfterValidator(_publishable_key)]
-SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
-PerMinute = Annotated[int, Field(ge=0, le=1_000_000)]
-Folder = Annotated[Path, AfterValidator(_folder)]
-Listed = BeforeValidator(_listed)
-Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class SettingRow(NamedTuple):
@@ -248,13 +146,38 @@ class Settings(BaseSettings):
     llm_file: Folder | None = Field(
         default=None, description="GGUF file of the local language model; none: the small one in models_dir."
     )
-    stt: Name = Field(
+    stt: Chosen = Field(
         default="moonshine",
-        description="Speech-to-text engine of agents that name none, or none here, if it knows their language.",
+        description="Speech-to-text engine of agents that name none, or none here, if it knows their language; "
+        "an engine, or `provider/model`.",
     )
-    llm: Name = Field(default="local", description="Language model engine, likewise.")
-    tts: Name = Field(default="hibari", description="Text-to-speech engine, likewise.")
+    llm: Chosen = Field(default="local", description="Language model engine, likewise.")
+    tts: Chosen = Field(default="hibari", description="Text-to-speech engine, likewise: `provider/voice`.")
     default_voice: Name = Field(default="heart", description="Voice of agents that name none, or none that is here.")
+
+    provider_keys: Annotated[tuple[ProviderKey, ...], Listed] = Field(
+        default=(),
+        description="Keys of providers, each `provider:key` or `org/provider:key`; beside OPENAI_API_KEY and the like.",
+    )
+    provider_keys_file: Folder | None = Field(
+        default=None, description="File of more of them, one on each line, likewise; # comments."
+    )
+    provider_urls: Annotated[tuple[ProviderUrl, ...], Paired] = Field(
+        default=(),
+        description="Base addresses of providers, each `name=url`; a name of your own: a server that speaks OpenAI's.",
+    )
+    model_names: Annotated[tuple[Pair, ...], Paired] = Field(
+        default=(),
+        description="Language models that others answer for, each `asked=given`: `gpt-*=ollama/qwen3:8b`; first match.",
+    )
+    stt_fallbacks: Annotated[tuple[Chosen, ...], Listed] = Field(
+        default=(),
+        description="Who transcribes when a provider fails, `provider/model`, in turn; then the local engine.",
+    )
+    llm_fallbacks: Annotated[tuple[Chosen, ...], Listed] = Field(default=(), description="Who answers then, likewise.")
+    tts_fallbacks: Annotated[tuple[Chosen, ...], Listed] = Field(
+        default=(), description="Who speaks then, `provider/voice`, likewise."
+    )
 
     max_calls: Annotated[int, Field(ge=1, le=100_000)] = Field(default=50, description="Calls at the same time.")
     agent_max_calls: Annotated[int, Field(ge=0, le=100_000)] = Field(
@@ -344,6 +267,7 @@ class Settings(BaseSettings):
             del written[name]
         environment = EnvSettingsSource(cls)()
         environment.pop("agents", None)
+        _usual_keys(written, environment)
         given = {name: value for name, value in flags.items() if value is not None}
         values: dict[str, Any] = {"agents": agents, **written, **environment, **given}
         sources: dict[str, Literal["flag", "environment", "file"]] = {
@@ -382,6 +306,14 @@ class Settings(BaseSettings):
         if isinstance(value, tuple):
             return ", ".join(str(item) for item in value)
         return "" if value is None else str(value)
+
+
+def _usual_keys(written: Mapping[str, Any], environment: dict[str, Any]) -> None:
+    """Keys that stand in the environment under the names that their providers gave them, unless others are given."""
+    entries = listed(environment.get("provider_keys", written.get("provider_keys", [])))
+    given = [entry for entry in entries if isinstance(entry, str) and ":" in entry] if isinstance(entries, list) else []
+    if found := from_environment(os.environ, given):
+        environment["provider_keys"] = [*(entries if isinstance(entries, list) else []), *found]
 
 
 def _unknown_variables(cls: type[Settings]) -> list[str]:

@@ -12,14 +12,13 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from config.providers import LOCAL_MODELS, PRESETS
+
 VOICE_PROVIDERS = frozenset(
-    {"cartesia", "deepgram", "elevenlabs", "espeak", "google", "hibari"}
-    | {"openai", "pico", "polly", "rime", "soniox", "xai"}
+    {"deepgram", "espeak", "google", "hibari", "pico", "polly", "rime", "soniox", "xai"}
+    | {name for name, preset in PRESETS.items() if "tts" in preset.kinds}
 )
-LLM_PROVIDERS = frozenset(
-    {"anthropic", "cerebras", "deepseek", "fireworks", "google", "groq", "local", "mistral", "ollama", "openai"}
-    | {"openrouter", "pinecall", "rules", "together", "xai"}
-)
+LLM_PROVIDERS = LOCAL_MODELS | {"pinecall"} | {name for name, preset in PRESETS.items() if "llm" in preset.kinds}
 LLM_ALIASES = {"gemini": "google", "claude": "anthropic", "grok": "xai"}
 FLUX_NAMES = frozenset({"flux", "flux-en", "flux-multi"})
 

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from pipeline.engine import TABLE, EngineError, Engines, Kind
+from config.providers import Kind
+from pipeline.engine import EngineError, Engines
 from pipeline.worker import in_background
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Background:
     @asynccontextmanager
     async def engine(self, kind: Kind, name: str) -> AsyncIterator[Lent]:
         """An engine of the table, loaded. Raises ``EngineError`` when it cannot be, ``KeyError`` for no such name."""
-        async with self.borrow((kind, name), lambda: TABLE[kind][name](self.engines)) as lent:
+        async with self.borrow((kind, name), lambda: self.engines.make(kind, name)) as lent:
             yield lent
 
     @asynccontextmanager

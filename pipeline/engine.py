@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self
 
-from config.identity import base_language
+from config.identity import DEFAULT_ORG, base_language
+from config.providers import LABELS, Kind, Target
 
 if TYPE_CHECKING:  # worker processes import this module for its error, and need nothing else of it
     from pathlib import Path
@@ -22,12 +24,8 @@ if TYPE_CHECKING:  # worker processes import this module for its error, and need
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["stt", "llm", "tts"]
-
 THOUGHT: tuple[Kind, ...] = ("llm",)
 """What a chat needs of all kinds."""
-
-LABELS: dict[Kind, str] = {"stt": "speech recognition", "llm": "language model", "tts": "voice"}
 
 MAX_WARNINGS = 100
 """Warnings that are logged; what follows is told to the call alone."""
@@ -63,6 +61,16 @@ TABLE: dict[Kind, dict[str, Callable[[Engines], Any]]] = {
     },
 }
 """Every engine by the name of its provider, the better one of a kind first. A new engine is a file and a line here."""
+
+REMOTE: dict[Kind, dict[str, str]] = {
+    "stt": {},
+    "llm": {},
+    "tts": {},
+}
+"""The classes of those who are asked over the network, made of name, address and key. A new one is a line here too."""
+
+COMPATIBLE: dict[Kind, str] = {"llm": "pipeline.llm.openai:OpenAiLlm"}
+"""Those of all others: they speak OpenAI's HTTP API."""
 
 SCRIPTED = frozenset({"instant"})
 """Engines for measuring. They take nobody's place; in the settings they take the place of all that agents name."""
@@ -128,6 +136,7 @@ class Engines:
     """
 
     def __init__(self, settings: Settings) -> None:
+        from config.secrets import load_providers
         from pipeline.apology import apology
         from pipeline.ears import Ears
         from pipeline.models import SMOLLM2
@@ -138,19 +147,36 @@ class Engines:
         self.model_languages: frozenset[str] | None = None if settings.llm_file else frozenset({"en"})
         """What that model speaks; ``None``: whatever it is asked in."""
         self.ears = Ears(settings.models_dir)
-        self._voice = settings.default_voice
+        self.providers = load_providers(settings)
+        self._org = DEFAULT_ORG
         self._entries: dict[tuple[Kind, str], _Entry] = {}
         self._warned: set[str] = set()
-        self._closed = False
+        self._closed = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
         self._defaults: dict[Kind, str] = {}
+        self._default_names: dict[Kind, str] = {}
+        self._fallbacks: dict[Kind, list[Target]] = {}
         for kind, names in TABLE.items():
-            wanted = getattr(settings, kind)
-            self._defaults[kind] = wanted if wanted in names else next(iter(names))
-            if wanted not in names:
-                self._warn(f"{kind} = {wanted!r}: there is no such engine, {self._defaults[kind]} takes its place")
+            wanted = Target.parse(getattr(settings, kind))
+            self._defaults[kind] = wanted.provider if self._has(kind, wanted.provider) else next(iter(names))
+            self._default_names[kind] = wanted.name
+            self._fallbacks[kind] = [Target.parse(text) for text in getattr(settings, f"{kind}_fallbacks")]
+            for one in (wanted, *self._fallbacks[kind]):
+                if not self._has(kind, one.provider):
+                    place = f"; {self._defaults[kind]} takes its place" if one is wanted else ""
+                    self._warn(f"{kind} = {one!s:.60}: {self.providers.absence(kind, one.provider, self._org)}{place}")
+        named = "default_voice" in settings.model_fields_set or self._defaults["tts"] in TABLE["tts"]
+        self._voice = self._default_names["tts"] or (settings.default_voice if named else "")
         declared = (self._gets(kind, agent) for agent in settings.agents for kind in TABLE)
         self._first = [*(self._entry(*key) for key in self._defaults.items()), *filter(None, declared)]
+
+    def of(self, org: str) -> Self:
+        """The same engines, but where an organisation has a key of its own those of this key."""
+        if org == self._org:
+            return self
+        view = copy.copy(self)  # which shares what is loaded
+        view._org = org
+        return view
 
     async def start(self) -> None:
         """Load what is surely needed, all at once. Never raises: what fails is told by ``status`` and ``choose``."""
@@ -159,8 +185,11 @@ class Engines:
 
     async def ready(self, agent: AgentConfig, kinds: Collection[Kind] = ("stt", "llm", "tts")) -> None:
         """Load what this agent gets, unless it is there. Never raises; ``choose`` tells what came of it."""
-        while not self._closed:
-            entries = filter(None, (self._gets(kind, agent) for kind in kinds))
+        while not self._closed.is_set():
+            entries = list(filter(None, (self._gets(kind, agent) for kind in kinds)))
+            for entry in entries:
+                for behind, _ in self._behind(entry, self._language(agent)):
+                    self._loading(behind)  # nobody waits for those who may have to step in
             loading = {self._loading(entry) for entry in entries if entry.state == "loading"}
             if not loading:
                 return
@@ -168,7 +197,7 @@ class Engines:
 
     async def aclose(self) -> None:
         """Release them all."""
-        self._closed = True
+        self._closed.set()
         tasks = [task for task in (self._listening, *(entry.task for entry in self._entries.values())) if task]
         for task in tasks:
             task.cancel()
@@ -185,6 +214,7 @@ class Engines:
             warnings.append(self._unspoken(agent))
         picked = {kind: self._pick(kind, agent, language, warnings) for kind in TABLE}
         voice = self._voice_of(picked["tts"], agent, language, warnings)
+        picked = {kind: self._assembled(kind, engine, agent, language) for kind, engine in picked.items()}
         for warning in warnings:
             self._warn(warning)
         return CallEngines(
@@ -194,7 +224,8 @@ class Engines:
     def choose_model(self, agent: AgentConfig) -> LanguageModel:
         """The language model alone, for what is typed: in the agent's language, whoever hears and speaks it."""
         warnings: list[str] = []
-        model: LanguageModel = self._pick("llm", agent, agent.language, warnings)
+        engine = self._pick("llm", agent, agent.language, warnings)
+        model: LanguageModel = self._assembled("llm", engine, agent, agent.language)
         for warning in warnings:
             self._warn(warning)
         return model
@@ -241,11 +272,24 @@ class Engines:
         """The engine of this name, made when it is not there yet. Raises ``KeyError`` when there is no such."""
         return self._entry(kind, name).engine
 
+    def make(self, kind: Kind, name: str) -> Any:
+        """One more engine of this name. Raises ``KeyError`` when there is no such."""
+        if name in TABLE[kind]:
+            return TABLE[kind][name](self)  # which may make others that it consists of
+        url, key = self.providers.url(name), self.providers.key(name, self._org)
+        preset = self.providers.preset(name)
+        more = (preset.model,) if preset and kind == "llm" else ()
+        return _new(REMOTE[kind].get(name, COMPATIBLE.get(kind, "")), name, url, key, *more)
+
     def _entry(self, kind: Kind, name: str) -> _Entry:
-        if (kind, name) not in self._entries:
-            engine = TABLE[kind][name](self)  # which may make others that it consists of
-            self._entries[kind, name] = _Entry(kind, name, engine)
-        return self._entries[kind, name]
+        org = DEFAULT_ORG if name in TABLE[kind] else self.providers.holder(name, self._org)
+        key = (kind, name if org == DEFAULT_ORG else f"{org}/{name}")
+        if key not in self._entries:
+            self._entries[key] = _Entry(kind, name, self.make(kind, name))
+        return self._entries[key]
+
+    def _has(self, kind: Kind, name: str) -> bool:
+        return name in TABLE[kind] or self.providers.lacks(kind, name, self._org) is None
 
     def _loading(self, entry: _Entry) -> asyncio.Task[None]:
         entry.task = entry.task or asyncio.create_task(self._load(entry), name=f"loading {entry.name}")
@@ -269,13 +313,32 @@ class Engines:
         A language model is nobody's business but theirs; after them come only the rules, which cannot fail.
         """
         others = ["rules"] if kind == "llm" else [name for name in TABLE[kind] if name not in SCRIPTED]
-        names = dict.fromkeys([self._wanted(agent, kind), self._defaults[kind], *others])
-        return [name for name in names if name in TABLE[kind] and _knows(name, language)]
+        spare = [target.provider for target in self._fallbacks[kind]]
+        names = dict.fromkeys([self._wanted(agent, kind), self._defaults[kind], *spare, *others])
+        return [name for name in names if name and self._has(kind, name) and _knows(name, language)]
 
     def _wanted(self, agent: AgentConfig, kind: Kind) -> str | None:
         """The provider that the agent names."""
         part = {"stt": agent.stt, "llm": agent.llm, "tts": agent.voice}[kind]
-        return part.provider if part and self._defaults[kind] not in SCRIPTED else None
+        if part is None or self._defaults[kind] in SCRIPTED:
+            return None
+        return self.providers.wanted(agent.llm).provider if kind == "llm" else part.provider
+
+    def _behind(self, entry: _Entry, language: str) -> list[tuple[_Entry, Target]]:
+        """Who steps in when a provider fails: those of the settings, at last an engine of this machine."""
+        kind = entry.kind
+        if entry.name in TABLE[kind]:
+            return []
+        own = [self._defaults[kind], *(["local"] if kind == "llm" else TABLE[kind])]
+        last = [name for name in own if name in TABLE[kind] and name not in SCRIPTED and _knows(name, language)]
+        targets = [*self._fallbacks[kind], *(Target(name, "") for name in last)]
+        found: dict[str, tuple[_Entry, Target]] = {}
+        for target in targets:
+            if target.provider != entry.name and self._has(kind, target.provider):
+                behind = self._entry(kind, target.provider)
+                if behind.state != "failed" and not (target.provider in TABLE[kind] and TABLE[kind].keys() & found):
+                    found.setdefault(str(target), (behind, target))
+        return list(found.values())
 
     def _able(self, kind: Kind, agent: AgentConfig, language: str) -> _Entry | None:
         """The first candidate that has not failed."""
@@ -302,25 +365,45 @@ class Engines:
         wish = wanted or candidates[0]
         entry = self._able(kind, agent, language)
         if entry is None:
-            return Unavailable(candidates[0], self._entries[kind, candidates[0]].detail)
+            return Unavailable(candidates[0], self._entry(kind, candidates[0]).detail)
         if entry.name != wish:
-            if wish not in TABLE[kind]:
-                reason = f"there is no {LABELS[kind]} engine {wish!r:.60} here"
+            if not self._has(kind, wish):
+                reason = self.providers.absence(kind, wish, self._org)
             elif wish not in candidates:
                 reason = f"{wish} does not know {language!r:.40}"
             else:
-                reason = self._entries[kind, wish].detail
+                reason = self._entry(kind, wish).detail
             warnings.append(f"{reason}; {entry.name} takes its place")
         if entry.trouble:
             warnings.append(entry.trouble)
         return entry.engine
+
+    def _assembled(self, kind: Kind, engine: Any, agent: AgentConfig, language: str) -> Any:
+        """The engine as this agent wants it, with those who step in behind it."""
+        if engine.name in TABLE[kind] or not hasattr(engine, "breaker"):
+            return engine
+        from pipeline import assembly
+
+        first = self._entry(kind, engine.name)
+        behind = [(entry.engine, target) for entry, target in self._behind(first, language)]
+        if kind == "llm":
+            return assembly.language_model(engine, self._model_name(agent, engine.name), behind, language)
+        raise NotImplementedError
+
+    def _model_name(self, agent: AgentConfig, engine: str) -> str:
+        """Of a provider's models the one that the agent wants; empty: its usual one."""
+        wanted = self.providers.wanted(agent.llm)
+        if wanted.provider == engine:
+            return wanted.name
+        return self._default_names["llm"] if engine == self._defaults["llm"] else ""
 
     def _voice_of(self, engine: TextToSpeech, agent: AgentConfig, language: str, warnings: list[str]) -> str:
         """The voice that is asked for, by its exact name; empty when the engine may choose."""
         wish = agent.voice.voice_id or self._voice
         meant: list[Voice] = [voice for voice in getattr(engine, "voices", ()) if voice.answers_to(wish)]
         if takes_any_voice(engine):
-            return meant[0].id if meant else wish
+            speaker = (agent.voice.provider if agent.voice.voice_id else None) or self._defaults["tts"]
+            return meant[0].id if meant else wish if speaker == engine.name else ""
         spoken = base_language(language)
         for voice in meant:
             if spoken in map(base_language, voice.languages):

@@ -48,7 +48,9 @@ class Parts:
 def build_app(parts: Parts) -> web.Application:
     app = http.application()
     chats = Chats(parts.hub, parts.engines)
-    commands = Commands(parts.hub, lambda agent: parts.engines.choose(agent).warnings, Trials(parts.hub, chats))
+    commands = Commands(
+        parts.hub, lambda agent, org: parts.engines.of(org).choose(agent).warnings, Trials(parts.hub, chats)
+    )
     control = Control(parts.keys, commands)
     chat = ChatSocket(
         parts.settings, parts.office, parts.hub, chats=chats, threads=parts.threads, counter=parts.counter

@@ -43,7 +43,7 @@ class Chats:
         chat = Chat(
             id=id,
             agent=agent,
-            engines=self._engines,
+            engines=self._engines.of(registration.key.org),
             publish=feed.publish,
             metadata=metadata,
             history=history,

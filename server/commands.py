@@ -51,7 +51,7 @@ OF_SESSIONS = {"session.pause": "session.paused", "session.resume": "session.res
 """For one session or for all of an agent, and the answers."""
 
 Handler = Callable[[Backend, Frame], Awaitable[None]]
-Warn = Callable[[AgentConfig], Iterable[str]]
+Warn = Callable[[AgentConfig, str], Iterable[str]]
 """What an agent asks for and would not get, as texts."""
 
 
@@ -143,7 +143,7 @@ class Commands:
         logger.info("agent %s of %s: registered by connection %s", agent.id, backend.org, backend.id)
         backend.send({"event": "agent.created", "agent_id": agent_id})
         _report(backend, agent_id, problems)
-        if warnings := "; ".join(self._warn(agent)):
+        if warnings := "; ".join(self._warn(agent, backend.org)):
             backend.send({"event": "error", "code": "FALLBACK", "agent_id": agent_id, "error": warnings})
 
     async def _contest(

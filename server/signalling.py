@@ -117,7 +117,7 @@ class Signalling:
         call = Call(
             id=call_id,
             agent=agent,
-            engines=self._engines,
+            engines=self._engines.of(registration.key.org),
             publish=feed.publish,
             metadata=metadata,
         )

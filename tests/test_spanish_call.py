@@ -33,7 +33,7 @@ async def test_a_sum_is_asked_heard_and_answered_in_spanish(server: LiveServer, 
     assert (started["engines"]["stt"], started["engines"]["tts"]) == ("whisper", "pico")
     warnings = [frame for frame in call.frames if frame["event"] == "error"]
     assert [(frame["code"], frame["error"]) for frame in warnings] == [
-        ("FALLBACK", "there is no voice engine 'elevenlabs' here; pico takes its place")
+        ("FALLBACK", "elevenlabs is not set up: ELEVENLABS_API_KEY is not set; pico takes its place")
     ]
     [asked] = call.texts("user.message")
     assert word_error_rate(("Cuánto es 7 más 5", asked)) <= 0.2, asked

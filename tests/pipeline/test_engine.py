@@ -58,9 +58,9 @@ def test_what_is_not_here_is_replaced_with_one_warning_each(tmp_path: Path, capl
         assert names(chosen) == ("moonshine", "local", "hibari")
         assert chosen.voice == ""
         assert chosen.warnings == (
-            "there is no speech recognition engine 'deepgram' here; moonshine takes its place",
-            "there is no language model engine 'openai' here; local takes its place",
-            "there is no voice engine 'elevenlabs' here; hibari takes its place",
+            "deepgram is not set up: DEEPGRAM_API_KEY is not set; moonshine takes its place",
+            "openai is not set up: OPENAI_API_KEY is not set; local takes its place",
+            "elevenlabs is not set up: ELEVENLABS_API_KEY is not set; hibari takes its place",
         )
     assert len(caplog.records) == 3
 
@@ -316,7 +316,7 @@ def test_settings_that_name_an_unknown_engine_get_the_local_one(
 ) -> None:
     chosen = engines(tmp_path, stt="ears").choose(agent())
     assert chosen.stt.name == "moonshine"
-    assert "stt = 'ears': there is no such engine, moonshine takes its place" in caplog.text
+    assert "stt = ears: there is no speech recognition engine 'ears' here; moonshine takes its place" in caplog.text
 
 
 def test_every_engine_can_be_made_and_is_made_once(tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""Any language model behind the HTTP API of OpenAI: theirs, and those of all who speak it. Official SDK, ``openai``.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create and .../chat-streaming.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.llm import Delta, GenerateOptions, Message, TextDelta, ToolCall, Usage
+from pipeline.remote import Breaker, garbled, hung_up
+from pipeline.sdk import OWN_NAME, Sdk
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionChunk
+
+logger = logging.getLogger(__name__)
+
+DISPENSABLE = ("reasoning_effort", "temperature", "stream_options", "max_completion_tokens", "max_tokens")
+"""Parameters that some models refuse and that an answer can do without."""
+
+REASONING = re.compile(r"o\d|gpt-5(?!.*chat)")
+"""Models of OpenAI's that think before they answer."""
+
+THOUGHT = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
+"""What models of some servers write before their answer, and nobody is to hear."""
+
+
+class OpenAiLlm:
+    """A ``LanguageModel``: one provider, one key, any of its models."""
+
+    def __init__(self, name: str, url: str, key: str, model: str = "") -> None:
+        """``model`` answers agents that name none; empty: the first that the provider lists."""
+        self.name = name
+        self.breaker = Breaker()
+        self._sdk = Sdk(name, url, key)
+        self._model = model
+        self._refused: dict[str, set[str]] = {}  # by model: parameters that it does not take
+
+    @property
+    def trouble(self) -> str:
+        return self.breaker.trouble if self.breaker.open else ""
+
+    async def start(self) -> None:
+        """Load the library and open a connection. Does not raise: a provider that is down now may be up later."""
+        await self._sdk.warm(self.breaker)
+
+    async def generate(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: GenerateOptions
+    ) -> AsyncGenerator[Delta, None]:
+        """See ``LanguageModel``. Raises ``pipeline.remote.ProviderError``."""
+        client = await self._sdk.client()
+        model = options.model or self._model or await self._sdk.first_model()
+        request = self._request(model, messages, tools, options)
+        with self._sdk.errors():
+            stream = await self._open(client, model, request)
+        answer = _Answer(self.name)
+        with self._sdk.errors(hung_up):
+            try:
+                async for chunk in stream:
+                    for delta in answer.read(chunk):
+                        yield delta
+            finally:
+                await stream.close()
+        for delta in answer.end():
+            yield delta
+
+    async def aclose(self) -> None:
+        await self._sdk.aclose()
+
+    def _request(
+        self, model: str, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: GenerateOptions
+    ) -> dict[str, Any]:
+        own = self.name == OWN_NAME
+        request: dict[str, Any] = {
+            "model": model,
+            "messages": list(messages),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": options.temperature,
+        }
+        if options.max_tokens is not None:
+            request["max_completion_tokens" if own else "max_tokens"] = options.max_tokens
+        if tools:
+            request["tools"] = list(tools)
+        if own and REASONING.match(model):
+            del request["temperature"]  # they refuse all but one
+            request["reasoning_effort"] = "low"  # somebody waits on the line
+        return {name: value for name, value in request.items() if name not in self._refused.get(model, ())}
+
+    async def _open(self, client: Any, model: str, request: dict[str, Any]) -> Any:
+        """Ask, again without what the model does not take, if it says so."""
+        import openai
+
+        while True:
+            try:
+                return await client.chat.completions.create(**request)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                said = f"{error.param or ''} {error.message}"
+                name = next((name for name in DISPENSABLE if name in request and name in said), None)
+                if name is None:
+                    raise
+                logger.info("%s: %s takes no %s", self.name, model, name)
+                self._refused.setdefault(model, set()).add(name)
+                del request[name]
+
+
+@dataclass(slots=True)
+class _PartialCall:
+    id: str
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Chunks of a stream as deltas. Tool calls come in fragments and are complete only at the end."""
+
+    engine: str
+    calls: list[_PartialCall] = field(default_factory=list)
+    at: dict[int, _PartialCall] = field(default_factory=dict)
+    """Calls by the index under which their fragments come."""
+    held: str | None = ""
+    """The beginning, while it may be a thought; ``None``: it is over."""
+    usage: Usage | None = None
+
+    def read(self, chunk: ChatCompletionChunk) -> list[Delta]:
+        if chunk.usage is not None:
+            self.usage = Usage(chunk.usage.prompt_tokens or 0, chunk.usage.completion_tokens or 0)
+        for choice in (chunk.choices or [])[:1]:
+            for call in choice.delta.tool_calls or []:
+                self._gather(call)
+            text = self._spoken((choice.delta.content or "") + (choice.delta.refusal or ""))
+            return [TextDelta(text, self.engine)] if text else []
+        return []
+
+    def end(self) -> list[Delta]:
+        deltas: list[Delta] = [TextDelta(self.held, self.engine)] if self.held else []
+        for call in self.calls:
+            if not call.name:
+                raise garbled(self.engine)
+            deltas.append(ToolCall(call.id, call.name, call.arguments.strip() or "{}"))
+        return [*deltas, self.usage] if self.usage else deltas
+
+    def _gather(self, fragment: Any) -> None:
+        """Some servers number no calls, or all alike: a name after arguments begins another."""
+        index = fragment.index if isinstance(fragment.index, int) else 0
+        function = fragment.function
+        call = self.at.get(index)
+        name = (function and function.name) or ""
+        if call is None or (name and call.name and fragment.id and fragment.id != call.id):
+            call = _PartialCall(fragment.id or f"call_{len(self.calls)}")
+            self.calls.append(call)
+            self.at[index] = call
+        call.name = call.name or name
+        call.arguments += (function and function.arguments) or ""
+
+    def _spoken(self, text: str) -> str:
+        """The text without a thought in front of it."""
+        if self.held is None:
+            return text
+        self.held += text
+        start = self.held.lstrip()
+        if start.startswith("<think>") and "</think>" not in start:
+            return ""
+        if "<think>".startswith(start[:7]) and len(start) < 7:
+            return ""
+        text, self.held = THOUGHT.sub("", self.held, count=1), None
+        return text

@@ -1,0 +1,139 @@
+"""The official OpenAI SDK towards one provider: loaded late, connected early, its errors in our words."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipeline.engine import EngineError
+from pipeline.remote import Breaker, ProviderError, garbled, hung_up, status_error, too_slow, unreachable
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+logger = logging.getLogger(__name__)
+
+OWN_NAME = "openai"
+"""The provider that the SDK is made for."""
+
+NO_KEY = "none"
+"""The SDK wants a key, a server in the house does not."""
+
+CONNECT_SECONDS = 3.0
+WARM_SECONDS = 4.0
+READ_SECONDS = 30.0
+"""Between two bytes. Whoever waits on the line is less patient: see ``pipeline.llm.failover``."""
+
+IDLE_SECONDS = 240.0
+"""How long a connection is kept: from one turn to the next, and longer than the SDK's 5 s."""
+
+
+class Sdk:
+    """One client with its pool of connections. Nothing is retried here."""
+
+    def __init__(self, name: str, url: str, key: str) -> None:
+        self.name = name
+        self._url, self._key = url, key
+        self._client: AsyncOpenAI | None = None
+        self._starting = asyncio.Lock()
+        self._first_model = ""
+
+    async def client(self) -> AsyncOpenAI:
+        """Importing takes a second and certificates take a while: not on the loop that plays audio."""
+        async with self._starting:
+            if self._client is None:
+                self._client = await asyncio.to_thread(self._make)
+            return self._client
+
+    async def warm(self, breaker: Breaker) -> None:
+        """Open a connection and see whether the key is good. Never raises, but tells ``breaker`` what went wrong."""
+        try:
+            async with asyncio.timeout(WARM_SECONDS):
+                await self.first_model()
+            breaker.succeeded()
+        except TimeoutError:
+            logger.warning("%s took too long to list its models", self.name)
+        except EngineError as error:
+            if isinstance(error, ProviderError) and error.refused:
+                breaker.failed(error)
+            logger.warning("%s", error)
+
+    async def first_model(self) -> str:
+        """What the provider lists first: of a server with one model that one."""
+        client = await self.client()
+        with self.errors():
+            models = await client.models.list()
+        self._first_model = models.data[0].id if models.data else self._first_model
+        return self._first_model
+
+    @contextmanager
+    def errors(self, lost: Callable[[str], ProviderError] = unreachable) -> Iterator[None]:
+        """Raise ``ProviderError`` for whatever the SDK raises. ``lost``: what a broken connection means."""
+        import httpx2
+        import openai
+
+        try:
+            yield
+        except openai.APIStatusError as error:
+            raise status_error(self.name, error.status_code, error.response.headers, _said(error)) from None
+        except openai.APITimeoutError:
+            raise too_slow(self.name) from None
+        except openai.APIConnectionError:
+            raise lost(self.name) from None
+        except openai.APIResponseValidationError:
+            raise garbled(self.name) from None
+        except openai.APIError as error:  # in the middle of a stream
+            raise status_error(self.name, _code(error), {}, _said(error)) from None
+        except httpx2.TimeoutException:
+            raise too_slow(self.name) from None
+        except httpx2.HTTPError:
+            raise hung_up(self.name) from None
+        except (ValueError, TypeError, AttributeError, KeyError, IndexError, openai.OpenAIError):
+            # A frame that is no JSON, or JSON of another shape.
+            raise garbled(self.name) from None
+
+    async def aclose(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    def _make(self) -> AsyncOpenAI:
+        import httpx2
+        import openai
+
+        timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+        limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=IDLE_SECONDS)
+        client = openai.AsyncOpenAI(
+            api_key=self._key or NO_KEY,
+            base_url=self._url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, limits=limits),
+        )
+        if self.name != OWN_NAME:
+            # What the SDK finds in the environment is for OpenAI: its name, project and headers are nobody else's.
+            client.organization = client.project = client.admin_api_key = None
+            client._custom_headers = {}
+        return client
+
+
+def _said(error: Any) -> str:
+    """The provider's own words."""
+    body = error.body
+    if isinstance(body, dict):
+        inner = body.get("error", body)
+        message = inner.get("message") if isinstance(inner, dict) else inner
+        return str(message or "")
+    return body if isinstance(body, str) and len(body) < 300 and "<" not in body else ""
+
+
+def _code(error: Any) -> int:
+    try:
+        code = int(error.code or 0)
+    except ValueError:
+        code = 0
+    if code < 400:
+        code = 429 if "rate" in f"{error.code} {error.type}" else 500
+    return code
