@@ -13,6 +13,7 @@ from pipeline.engine import Engines
 from server import http, playground
 from server.admission import Admission
 from server.audio_speech import AudioSpeech
+from server.call_log import CallLog
 from server.chat import ChatSocket
 from server.chats import Chats
 from server.commands import Commands
@@ -21,6 +22,7 @@ from server.directory import Directory
 from server.health import Health
 from server.hub import Hub
 from server.minting import Minting
+from server.observing import Observing
 from server.rate import Counter
 from server.sdk_routes import SdkRoutes
 from server.signalling import Signalling
@@ -43,11 +45,12 @@ class Parts:
     engines: Engines
     counter: Counter
     threads: Threads
+    log: CallLog
 
 
 def build_app(parts: Parts) -> web.Application:
     app = http.application()
-    chats = Chats(parts.hub, parts.engines)
+    chats = Chats(parts.hub, parts.engines, parts.log.sink)
     commands = Commands(
         parts.hub, lambda agent, org: parts.engines.of(org).choose(agent).warnings, Trials(parts.hub, chats)
     )
@@ -58,7 +61,16 @@ def build_app(parts: Parts) -> web.Application:
     background = Background(parts.engines)
     admission = Admission(parts.settings, parts.keys, parts.counter)
     minting = Minting(parts.settings, parts.keys, parts.office, parts.hub, parts.counter)
-    signalling = Signalling(parts.settings, parts.office, parts.hub, parts.media, parts.engines, counter=parts.counter)
+    signalling = Signalling(
+        parts.settings,
+        parts.office,
+        parts.hub,
+        parts.media,
+        parts.engines,
+        counter=parts.counter,
+        write_down=parts.log.sink,
+    )
+    observing = Observing(parts.settings, parts.keys, parts.office, parts.hub, parts.log)
     app.router.add_routes(
         [
             *control.routes(),
@@ -66,6 +78,7 @@ def build_app(parts: Parts) -> web.Application:
             *Directory(parts.settings, minting, parts.engines, parts.counter).routes(),
             *signalling.routes(),
             *chat.routes(),
+            *observing.routes(),
             *SdkRoutes(parts.settings, parts.keys, parts.hub, parts.counter).routes(),
             *Voices(parts.settings, admission, background, parts.counter).routes(),
             *AudioSpeech(admission, background).routes(),
@@ -73,6 +86,7 @@ def build_app(parts: Parts) -> web.Application:
             *playground.routes(parts.settings.public_url),
         ]
     )
+    app.on_shutdown.append(lambda _: observing.close())
     app.on_shutdown.append(lambda _: control.close())
     app.on_cleanup.append(lambda _: background.aclose())
     return app

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from config.settings import Settings
@@ -45,10 +45,11 @@ class CallLog:
         """Entries that were given up because the store did not take them in time."""
         return self._writer.lost
 
-    @property
-    def is_settled(self) -> bool:
-        """Everything that happened so far is written, or given up."""
-        return self._writer.is_settled
+    async def settle(self, seconds: float) -> None:
+        """Until everything that happened so far is written or given up, ``seconds`` at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._writer.settle()
 
     def sink(self, key: AgentKey, session_id: str) -> Sink:
         """Writes one session down. Give it to the session's ``Feed``."""

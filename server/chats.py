@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.chat import Chat
 from pipeline.engine import Engines
 from pipeline.llm import Message
-from server.feed import Feed, Sink, log_fact
+from server.feed import Feed, Sink, WriteDown, log_fact
 from server.frames import BackendFrames
 from server.hub import Hub, Seat
 from server.registry import Registration
@@ -17,9 +17,10 @@ from server.registry import Registration
 class Chats:
     """Begins chats in seats of the hub."""
 
-    def __init__(self, hub: Hub, engines: Engines) -> None:
+    def __init__(self, hub: Hub, engines: Engines, write_down: WriteDown) -> None:
         self._hub = hub
         self._engines = engines
+        self._write_down = write_down
 
     def begin(
         self,
@@ -39,7 +40,8 @@ class Chats:
         agent = registration.agent_on("chat")
         if language:
             agent = agent.model_copy(update={"language": language})
-        feed = Feed(id, BackendFrames(self._hub.tell, registration.key), shown, log_fact)
+        key = registration.key
+        feed = Feed(id, BackendFrames(self._hub.tell, key), shown, log_fact, self._write_down(key, id))
         chat = Chat(
             id=id,
             agent=agent,

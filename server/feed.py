@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.events import CallEnded, Event, LlmResponse
+from server.registry import AgentKey
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ class Fact:
 
 Sink = Callable[[Fact], None]
 """Takes every fact, each once, in order, on the event loop. Must not wait."""
+
+WriteDown = Callable[[AgentKey, str], Sink]
+"""Gives the sink that writes a session down, by its agent and its id. See ``server.call_log``."""
 
 
 class Feed:

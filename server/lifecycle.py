@@ -20,6 +20,7 @@ from media import opus
 from media.engine import MediaEngine
 from pipeline.engine import Engines
 from server.app import Parts, build_app
+from server.call_log import open_call_log
 from server.http import Listener
 from server.local_hub import Limits, LocalHub
 from server.rate import open_counter
@@ -86,12 +87,13 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         stack.push_async_callback(media.close)
         engines = Engines(settings)
         stack.push_async_callback(engines.aclose)
+        log = await stack.enter_async_context(open_call_log(settings))
         hub = LocalHub(agents, hub_limits(settings))
         await stack.enter_async_context(hub)
         threads = Threads(settings.data_dir / THREADS_FILE, days=settings.chat_thread_days)
         stack.push_async_callback(threads.aclose)
         keys = ApiKeys(secrets.api_keys, secrets.publishable_keys)
-        listener = Listener(build_app(Parts(settings, keys, office, hub, media, engines, counter, threads)))
+        listener = Listener(build_app(Parts(settings, keys, office, hub, media, engines, counter, threads, log)))
         await _start_listener(listener, settings, certificate)
         stack.push_async_callback(listener.close)
         stack.push_async_callback(hub.hang_up_all)  # while backends are still there to hear of it

@@ -180,20 +180,20 @@ class SqliteStore:
         return connection
 
     def _commit(self, drafts: Sequence[Draft]) -> list[Line]:
-        groups: defaultdict[LogKey, list[Draft]] = defaultdict(list)
-        for draft in drafts:
-            groups[draft.log].append(draft)
+        groups: defaultdict[LogKey, list[int]] = defaultdict(list)
+        for place, draft in enumerate(drafts):
+            groups[draft.log].append(place)
         self._writer.execute("BEGIN IMMEDIATE")
         try:
-            lines: list[Line] = []
-            for group in groups.values():
-                lines += self._append(group)
+            lines: dict[int, Line] = {}
+            for places in groups.values():
+                lines |= zip(places, self._append([drafts[place] for place in places]), strict=True)
             self._writer.execute("COMMIT")
         except BaseException:
             if self._writer.in_transaction:  # a full disk may have ended it
                 self._writer.execute("ROLLBACK")
             raise
-        return lines
+        return [lines[place] for place in range(len(drafts))]
 
     def _append(self, group: Sequence[Draft]) -> list[Line]:
         """Of one log."""

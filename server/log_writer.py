@@ -45,13 +45,14 @@ class LogWriter:
         self._characters = 0
         self._gaps: dict[LogKey, Draft] = {}  # of each log the one that waits behind all else of it
         self._more = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def is_settled(self) -> bool:
-        """Nothing waits, and nothing is being written."""
-        return not self._more.is_set()
+    async def settle(self) -> None:
+        """Until nothing waits, and nothing is being written."""
+        await self._idle.wait()
 
     def append(self, draft: Draft) -> None:
         """On the event loop. Never waits."""
@@ -64,6 +65,7 @@ class LogWriter:
         self._characters += len(draft.body)
         self._gaps.pop(draft.log, None)
         self._more.set()
+        self._idle.clear()
 
     async def __aenter__(self) -> LogWriter:
         self._task = asyncio.create_task(self._run(), name="call log")
@@ -93,6 +95,7 @@ class LogWriter:
             await self._commit(batch)
             if not self._waiting:
                 self._more.clear()
+                self._idle.set()
                 if self._closing:
                     return
 

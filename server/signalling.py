@@ -18,7 +18,7 @@ from media.sdp import MAX_OFFER, Offer, SdpError, parse_offer
 from media.session import Session
 from pipeline.call import Call
 from pipeline.engine import Engines
-from server.feed import Feed, log_fact
+from server.feed import Feed, WriteDown, log_fact
 from server.frames import BackendFrames, BrowserFrames
 from server.http import ApiError, answer, client_address, read_object
 from server.hub import Hub, Seat
@@ -45,7 +45,9 @@ class Signalling:
         engines: Engines,
         *,
         counter: Counter,
+        write_down: WriteDown,
     ) -> None:
+        self._write_down = write_down
         self._settings = settings
         self._offers = RateLimit(counter, "offer", settings.offer_rate, "Too many offers")
         self._ice_requests = RateLimit(counter, "ice", settings.mint_rate, "Too many requests for ICE servers")
@@ -112,7 +114,9 @@ class Signalling:
         if dropped:
             logger.info("call %s: dropped from the browser's configuration: %.200r", call_id, dropped)
         browser = BrowserFrames(agent.id)
-        feed = Feed(call_id, browser, BackendFrames(self._hub.tell, registration.key), log_fact)
+        key = registration.key
+        written = self._write_down(key, call_id)
+        feed = Feed(call_id, browser, BackendFrames(self._hub.tell, key), log_fact, written)
         metadata = visitor_metadata(body.get("metadata")) | dict(record.metadata)
         call = Call(
             id=call_id,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,9 +18,11 @@ from media.engine import MediaEngine
 from pipeline.engine import Engines
 from pipeline.session import Reply
 from server.app import Parts, build_app
+from server.call_log import CallLog
 from server.http import Listener
 from server.lifecycle import hub_limits
 from server.local_hub import LocalHub
+from server.log_sqlite import SqliteStore
 from server.rate import MemoryCounter
 from server.registry import AgentKey
 from server.threads import Threads
@@ -119,9 +123,11 @@ class House:
         listener: Listener,
         http: aiohttp.ClientSession,
         engines: Engines,
+        log: CallLog,
     ) -> None:
         self.hub = hub
         self.engines = engines
+        self.log = log
         self.office = office
         self.listener = listener
         self.http = http
@@ -167,13 +173,15 @@ async def house(*declared: AgentConfig, **options: Any) -> AsyncIterator[House]:
     keys = ApiKeys([f"{org}:{key}" for org, key in KEYS.items()], [f"{org}:{key}" for org, key in PUBLISHABLE.items()])
     threads = Threads(None)
     try:
-        async with LocalHub(declared, hub_limits(settings)) as hub:
-            app = build_app(Parts(settings, keys, office, hub, media, engines, MemoryCounter(), threads))
-            async with (
-                listening(app) as listener,
-                aiohttp.ClientSession(f"http://localhost:{listener.port}") as http,
-            ):
-                yield House(hub, office, listener, http, engines)
+        with tempfile.TemporaryDirectory() as folder:
+            store = SqliteStore(Path(folder), max_age=86400, max_bytes=1 << 30)
+            async with CallLog(store) as log, LocalHub(declared, hub_limits(settings)) as hub:
+                parts = Parts(settings, keys, office, hub, media, engines, MemoryCounter(), threads, log)
+                async with (
+                    listening(build_app(parts)) as listener,
+                    aiohttp.ClientSession(f"http://localhost:{listener.port}") as http,
+                ):
+                    yield House(hub, office, listener, http, engines, log)
     finally:
         await media.close()
         await engines.aclose()

@@ -56,18 +56,13 @@ def played(scene: Callable[[LogWriter, Disk], Awaitable[None]]) -> tuple[LogWrit
     return virtual_time.run(main())
 
 
-async def settled(writer: LogWriter) -> None:
-    while not writer.is_settled:
-        await asyncio.sleep(0.001)
-
-
 def test_what_comes_together_is_written_together() -> None:
     async def scene(writer: LogWriter, disk: Disk) -> None:
         began = asyncio.get_running_loop().time()
         for number in range(10):
             writer.append(draft(CALL, str(number)))
             writer.append(draft(AGENT, str(number)))
-        await settled(writer)
+        await writer.settle()
         assert asyncio.get_running_loop().time() - began < BATCH_SECONDS + 0.01
         assert len(disk.commits) == 1
         await asyncio.sleep(1)

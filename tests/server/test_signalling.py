@@ -29,6 +29,7 @@ from config.settings import Settings
 from media.engine import MediaEngine
 from pipeline.engine import Engines
 from server import http
+from server.feed import log_fact
 from server.local_hub import Limits, LocalHub
 from server.rate import MemoryCounter
 from server.signalling import Signalling, ice_servers
@@ -95,7 +96,9 @@ async def stand(
     try:
         agents = [AgentConfig(id="demo"), AgentConfig(id="other")]
         async with LocalHub(agents, Limits(max_calls, agent_max_calls)) as hub:
-            app.router.add_routes(Signalling(settings, office, hub, media, engines, counter=MemoryCounter()).routes())
+            counter, nowhere = MemoryCounter(), lambda *_: log_fact
+            signalling = Signalling(settings, office, hub, media, engines, counter=counter, write_down=nowhere)
+            app.router.add_routes(signalling.routes())
             async with visiting(app) as session:
                 yield Stand(hub, office, media, session)
         assert hub.taken == 0
