@@ -11,6 +11,8 @@ from server.http import Handler
 
 FOLDER = Path(__file__).parent / "page"
 EMBEDDED = {
+    "chat.js": "text/javascript",
+    "chat.d.ts": "text/plain",
     "client.js": "text/javascript",
     "client.d.ts": "text/plain",
     "widget.js": "text/javascript",
@@ -23,7 +25,8 @@ FRESH_SECONDS = 300
 
 def headers(public_url: str | None) -> dict[str, str]:
     """What the page may do. ``public_url`` is where its tokens send it, if that is another origin."""
-    elsewhere = f" {public_url}" if public_url else ""
+    # An address of http does not stand for that of a WebSocket (CSP level 3, 6.7.2.8).
+    elsewhere = f" {public_url} {public_url.replace('http', 'ws', 1)}" if public_url else ""
     policy = (
         f"default-src 'self'; connect-src 'self'{elsewhere}; media-src 'self' blob:; img-src 'self' data:; "
         "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -1,6 +1,7 @@
 // The playground: one button, captions, a text box, and what happens inside.
 
 import { PinecallClient } from "../client.js";
+import { PinecallChat } from "../chat.js";
 import { ADVICE } from "./advice.js";
 import { Captions } from "./captions.js";
 import { Choice } from "./choice.js";
@@ -31,7 +32,9 @@ const frames = new FramePanel($("frames"));
 const latency = new LatencyPanel($("start-times"), $("turns"), $("turns-empty"));
 const choice = new Choice({ agent: $("agent"), language: $("language") }, rechosen);
 
-const client = new PinecallClient({ server: new URL("..", import.meta.url).href });
+const server = new URL("..", import.meta.url).href;
+const client = new PinecallClient({ server });
+const chat = new PinecallChat({ server });
 let audio = null; // AudioContext, made on the first click as browsers ask
 let meters = {}; // user and bot
 let metering = null;
@@ -52,6 +55,7 @@ function show(state, status = STATUS[state]) {
   $("end").disabled = !live;
   if (!live) $("mute").disabled = true;
   choice.lock(live);
+  $("text").placeholder = live ? "Or type something to say…" : "Or type, and read the answer…";
 }
 
 function inCall() {
@@ -72,7 +76,8 @@ function setMuted(muted) {
 // Choice --------------------------------------------------------------------------------------------------------------
 
 /** Something else was chosen, or the server told more about what can be. */
-function rechosen({ language }) {
+function rechosen({ agent, language }) {
+  if (agent || language) chat.disconnect(); // the next line is for another agent, or in another language
   if (language && inCall()) {
     client.configure({ language: choice.tag });
     captions.spokenIn(choice.tag);
@@ -88,23 +93,34 @@ function rechosen({ language }) {
 
 // Call ----------------------------------------------------------------------------------------------------------------
 
-async function begin({ microphone = true, firstText = null } = {}) {
+async function begin() {
+  chat.disconnect();
   audio ??= new AudioContext();
   audio.resume();
+  clear();
+  setMuted(false);
+  $("mute").disabled = false;
+  try {
+    await client.connect(chosen());
+  } catch (error) {
+    if (error.code !== "DISCONNECTED") fail(explained(error));
+  }
+}
+
+function chosen() {
+  return { agentId: choice.agent || "demo", language: choice.language || undefined };
+}
+
+function explained(error) {
+  return [error.message, ADVICE[error.code]].filter(Boolean).join(" ");
+}
+
+function clear() {
   clock = newClock();
   captions.clear();
   latency.clear();
   frames.clear();
   notice(null);
-  setMuted(false);
-  $("mute").disabled = !microphone;
-  try {
-    await client.connect({ agentId: choice.agent || "demo", language: choice.language || undefined, microphone });
-    if (firstText) client.sendText(firstText);
-  } catch (error) {
-    if (error.code === "DISCONNECTED") return;
-    fail([error.message, ADVICE[error.code]].filter(Boolean).join(" "));
-  }
 }
 
 client.on("state", ({ state }) => (state === "idle" ? rest() : show(state)));
@@ -173,6 +189,34 @@ const HANDLERS = {
 };
 for (const [event, handle] of Object.entries(HANDLERS)) client.on(event, handle);
 
+// Chat ----------------------------------------------------------------------------------------------------------------
+
+/** A line that is typed outside of a call is answered in writing. False: not now, the one before is not answered yet. */
+async function write(text) {
+  if (chat.state === "idle") {
+    clear();
+    show("idle");
+    offeredAt = performance.now();
+    try {
+      await chat.connect(chosen());
+    } catch (error) {
+      if (error.code !== "DISCONNECTED") fail(explained(error));
+      return false;
+    }
+    captions.spokenIn(choice.tag);
+  }
+  if (!chat.send(text)) return false;
+  captions.user(text, true);
+  return true;
+}
+
+chat.on("*", (frame) => frames.add((performance.now() - offeredAt) / 1000, frame));
+chat.on("state", ({ state }) => (document.body.dataset.chat = state));
+chat.on("text", ({ id, text, final }) => captions.botText(id, text, final));
+chat.on("chat.tool_call", ({ tool_calls: calls }) => calls.forEach(({ name }) => captions.system(`Uses ${name}…`)));
+chat.on("chat.error", ({ error }) => captions.system(error));
+chat.on("disconnected", ({ reason }) => captions.system(reason === "idle_timeout" ? "The chat has ended." : "The server closed the chat."));
+
 // Measuring -----------------------------------------------------------------------------------------------------------
 
 function measure() {
@@ -208,13 +252,12 @@ $("mute").addEventListener("click", () => {
   setMuted(document.body.dataset.muted !== "true");
   client.setMuted(document.body.dataset.muted === "true");
 });
-$("composer").addEventListener("submit", (event) => {
+$("composer").addEventListener("submit", async (event) => {
   event.preventDefault();
   const text = $("text").value.trim();
   if (!text) return;
-  if (!inCall()) begin({ microphone: false, firstText: text });
-  else if (!client.sendText(text)) return;
-  $("text").value = "";
+  const sent = inCall() ? client.sendText(text) : await write(text);
+  if (sent && $("text").value.trim() === text) $("text").value = "";
 });
 
 $("choice").addEventListener("submit", (event) => event.preventDefault());

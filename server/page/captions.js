@@ -64,6 +64,13 @@ export class Captions {
     this.#forget(id);
   }
 
+  /** A line that is typed and not spoken, so far or as a whole. */
+  botText(id, text, final) {
+    if (!this.#bubbles.has(id)) this.#bubbles.set(id, this.#add("bot"));
+    if (final) this.botFinished(id, text);
+    else this.#write(this.#bubbles.get(id), text);
+  }
+
   /** A line that nobody said: a tool, a failure, the end of the call. */
   system(text) {
     const bubble = this.#add("system");

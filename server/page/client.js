@@ -223,7 +223,7 @@ class Line {
     this.#microphone = microphone;
     this.setMuted(this.muted);
     this.#tell("microphone", { stream: microphone });
-    const { token, server } = await getToken(this.#options);
+    const { token, server } = await getToken(this.#options, "webrtc");
     const { iceServers } = await request(`${server}/webrtc/ice-servers`, "No ICE servers").catch(() => ({}));
     if (this.#over) return;
 
@@ -352,8 +352,11 @@ class Line {
 
 // Tokens and requests -------------------------------------------------------------------------------------------------
 
-/** `{ token, server }`: the page's own token, its provider's, or one from the server, where the page's origin counts. */
-async function getToken({ token, tokenProvider, server, agentId, apiKey }) {
+/**
+ * `{ token, server }`: the page's own token, its provider's, or one from the server, where the page's origin counts.
+ * `channel` is `webrtc` or `chat`. For chat.js; no part of what a page should use.
+ */
+export async function getToken({ token, tokenProvider, server, agentId, apiKey, language }, channel) {
   if (!token && tokenProvider) {
     let given;
     try {
@@ -372,7 +375,9 @@ async function getToken({ token, tokenProvider, server, agentId, apiKey }) {
   }
   if (!agentId) throw new PinecallError("Neither a token nor an agent was named.", "AGENT_ID_REQUIRED");
   const headers = apiKey ? { Authorization: `Bearer ${apiKey}` } : {};
-  const minted = await request(`${base}/webrtc/token?agent_id=${encodeURIComponent(agentId)}`, "No token", { headers });
+  const query = new URLSearchParams({ agent_id: agentId });
+  if (channel === "chat" && language) query.set("lang", language); // of a call the offer says it
+  const minted = await request(`${base}/${channel}/token?${query}`, "No token", { headers });
   return { token: minted.token, server: base };
 }
 

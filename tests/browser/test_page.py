@@ -147,7 +147,8 @@ async def test_killing_the_browser_ends_the_call(tab: Tab, server: LiveServer) -
     logger.info("killed browser to call ended: %.2f s", server.empty_after(VANISH_SECONDS))
 
 
-async def test_a_call_by_keyboard_needs_no_microphone(tab: Tab, server: LiveServer) -> None:
+async def test_what_is_typed_outside_of_a_call_is_answered_in_writing(tab: Tab, server: LiveServer) -> None:
+    """Without a microphone; one chat for all lines, which ends with a call, another agent, or the page."""
     await tab.run("voiceTest.microphone = 'NotAllowedError'")
     await tab.prepare(SUM)
     await tab.click("#orb")
@@ -155,8 +156,23 @@ async def test_a_call_by_keyboard_needs_no_microphone(tab: Tab, server: LiveServ
     assert "microphone was refused" in await tab.evaluate("document.getElementById('notice').textContent")
     assert server.calls() == 0
     await tab.type("What is seven plus five?")
-    await tab.until("document.getElementById('captions').textContent.includes('twelve')", 40, "an answer")
-    assert await tab.evaluate("document.getElementById('mute').disabled")
+    await tab.until("document.getElementById('captions').textContent.includes('twelve.')", 40, "an answer")
+    await tab.until("document.body.dataset.chat === 'ready'", 40, "the end of the answer")
+    await tab.type("What is nine minus five?")
+    await tab.until("document.getElementById('captions').textContent.includes('four.')", 40, "an answer")
+    assert [(caption.role, caption.final) for caption in await tab.captions()] == [("user", True), ("bot", True)] * 2
+    frames = await tab.frames()
+    assert [frame["event"] for frame in frames].count("chat.connected") == 1
+    assert (frames[-1]["event"], frames[-1]["final"]) == ("chat.done", True)
+    assert server.calls() == 1
+    assert await tab.loud(0.0) is None, "nothing is spoken"
+    await tab.evaluate("document.getElementById('agent').value = 'mara'")
+    await tab.run("document.getElementById('agent').dispatchEvent(new Event('change'))")
+    server.empty_after(LEAVE_SECONDS)
+    await tab.type("¿Cuánto es siete más cinco?")
+    await tab.until("document.getElementById('captions').textContent.includes('doce.')", 40, "an answer")
+    assert len(await tab.captions()) == 2, "another chat"
+    assert await tab.evaluate("document.getElementById('captions').lang") == "es"
 
 
 async def test_what_cannot_work_is_explained(tab: Tab, server: LiveServer) -> None:

@@ -57,7 +57,7 @@ def test_each_mistake_is_one(tmp_path: Path) -> None:
     assert sorted(set(found)) == wrong, "\n".join(complaints)
 
 
-@pytest.mark.parametrize("name", ["client", "widget"])
+@pytest.mark.parametrize("name", ["chat", "client", "widget"])
 def test_what_is_declared_is_there_and_the_other_way_round(name: str) -> None:
     """The public members of the classes, by their names, without what a class inherits from the browser."""
     code, types = ((FOLDER / f"{name}{ending}").read_text() for ending in (".js", ".d.ts"))

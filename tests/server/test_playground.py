@@ -86,4 +86,7 @@ async def test_nothing_else_is_served(path: str) -> None:
 
 async def test_the_page_may_talk_to_the_public_address() -> None:
     async with visiting(page("https://voice.example")) as session, session.get("/") as response:
-        assert "connect-src 'self' https://voice.example;" in response.headers["Content-Security-Policy"]
+        assert (
+            "connect-src 'self' https://voice.example wss://voice.example;"
+            in response.headers["Content-Security-Policy"]
+        )

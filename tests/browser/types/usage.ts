@@ -1,6 +1,7 @@
 // How a page uses client.js and widget.js, in all that their type files declare, and what they must refuse.
 // Compiled by tests/browser/test_types.py, never run.
 
+import { PinecallChat } from "./chat.js";
 import { PinecallClient, PinecallError } from "./client.js";
 import type { ClientEvents, ConnectOptions, Frame, State, TokenResponse } from "./client.js";
 import { VoiceWidget } from "./widget.js";
@@ -95,3 +96,19 @@ widget.client = client;
 widget.onCallEnded = (reason: number) => reason;
 // @ts-expect-error Not a state.
 widget.state === "ringing";
+
+const chat = new PinecallChat({ agentId: "mara", thread: "t1" });
+const unhear = chat.on("text", ({ id, text, final }) => console.log(id.length, text.toUpperCase(), !final));
+chat.on("chat.history", ({ messages }) => messages.filter(({ role }) => role === "bot"));
+chat.on("disconnected", ({ reason }) => reason.length);
+const opened: Promise<void> = chat.connect({ token: "cht_1" });
+opened.catch(() => chat.disconnect());
+const written: boolean = chat.send("Hello") && chat.setContext("cart", null);
+unhear();
+
+// @ts-expect-error Not a state.
+chat.state === "listening";
+// @ts-expect-error There is no microphone.
+chat.connect({ microphone: false });
+// @ts-expect-error A line is a text.
+chat.send({ text: "Hello" });
