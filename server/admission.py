@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from config.settings import Settings
+from pipeline.engine import EngineError, SlowEngineError
 from server.http import ApiError
 from server.minting import api_key
 from server.rate import Counter, RateLimit
@@ -71,6 +72,13 @@ class Admission:
 def request_id() -> str:
     """For the answer's header, and for whoever asks what became of it."""
     return f"req_{uuid.uuid4().hex}"
+
+
+def failure(error: EngineError) -> ApiError:
+    """What an engine could not do. Protocol 2.9."""
+    if isinstance(error, SlowEngineError):
+        return ApiError(504, str(error), "UPSTREAM_TIMEOUT")
+    return ApiError(502, str(error), "UPSTREAM_ERROR")
 
 
 def _busy(text: str) -> ApiError:

@@ -13,6 +13,7 @@ from pipeline.engine import Engines
 from server import http, playground
 from server.admission import Admission
 from server.audio_speech import AudioSpeech
+from server.audio_text import AudioText
 from server.call_log import CallLog
 from server.chat import ChatSocket
 from server.chats import Chats
@@ -82,6 +83,7 @@ def build_app(parts: Parts) -> web.Application:
             *SdkRoutes(parts.settings, parts.keys, parts.hub, parts.counter).routes(),
             *Voices(parts.settings, admission, background, parts.counter).routes(),
             *AudioSpeech(admission, background).routes(),
+            *AudioText(admission, background).routes(),
             *Health(parts.hub, parts.media, parts.engines).routes(),
             *playground.routes(parts.settings.public_url),
         ]

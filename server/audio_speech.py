@@ -16,11 +16,11 @@ from aiohttp import web
 from media.audio import OUTPUT_RATE
 from media.encoding import Format, encoder
 from pipeline.background import Background
-from pipeline.engine import EngineError, SlowEngineError
+from pipeline.engine import EngineError
 from pipeline.generation import closing
 from pipeline.recital import recite
 from pipeline.tts import SpeechChunk
-from server.admission import REQUEST_ID, Admission, request_id
+from server.admission import REQUEST_ID, Admission, failure, request_id
 from server.catalogue import speaker, tag
 from server.http import ApiError, read_object
 
@@ -220,13 +220,6 @@ def parse(body: Mapping[str, Any]) -> SpeechRequest:
         float(speed),
         bool(timestamps),
     )
-
-
-def failure(error: EngineError) -> ApiError:
-    """What an engine could not do. Protocol 2.9."""
-    if isinstance(error, SlowEngineError):
-        return ApiError(504, str(error), "UPSTREAM_TIMEOUT")
-    return ApiError(502, str(error), "UPSTREAM_ERROR")
 
 
 def _text(body: Mapping[str, Any], key: str) -> str | None:

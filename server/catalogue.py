@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 from config import shortcuts
 from config.agent import AgentConfig
 from config.identity import base_language
-from pipeline.engine import FALLBACK_LANGUAGE, Engines, takes_any_voice
+from pipeline.engine import FALLBACK_LANGUAGE, LANGUAGES, Engines, takes_any_voice
 from pipeline.tts import Voice
 from server.http import ApiError
 
@@ -110,6 +110,17 @@ def listener(engines: Engines, model: str | None, language: str) -> Listener:
     _check_model(name, offers[name], model)
     part = asked.get("model")
     return Listener(name, language, f"{name}/{part}" if part and part != AUTO else _full(name, offers[name]))
+
+
+def language_of(engines: Engines, model: str | None) -> str | None:
+    """The only language in which what is asked for could listen; ``None`` when there are several."""
+    offers = engines.offers("stt")
+    if model is not None and model != AUTO:
+        name = _read(shortcuts.stt, model, "BAD_MODEL")["provider"]
+        offers = {name: offers[name]} if name in offers else {}
+    known = [LANGUAGES.get(name) for name in offers]
+    only = frozenset().union(*filter(None, known)) if all(known) else frozenset()
+    return next(iter(only)) if len(only) == 1 else None
 
 
 def tag(text: str) -> str:

@@ -56,8 +56,9 @@ class Stream(Protocol):
 
 
 class SpeechToText(Protocol):
-    """An engine may have two more attributes: ``available``, false when it surely cannot work here; and ``models``, the
-    names of those that can be asked for, its own choice first.
+    """An engine may have three more attributes: ``available``, false when it surely cannot work here; ``models``, the
+    names of those that can be asked for, its own choice first; and the method ``async detect(pcm) -> str``, which tells
+    the base tag of the language that is spoken.
     """
 
     name: str

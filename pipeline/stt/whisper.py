@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import cache, partial
 from importlib.resources import files
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
 from config.identity import base_language
-from media.audio import INPUT_RATE
+from media.audio import INPUT_RATE, Pcm
 from pipeline.engine import EngineError
 from pipeline.logmel import HOP, log_mel
-from pipeline.stt.redecoding import RedecodingStream
+from pipeline.stt.redecoding import FINAL, RedecodingStream
 from pipeline.worker import Worker
 
 PARTIAL_EVERY = INPUT_RATE
@@ -55,6 +56,12 @@ class Whisper:
         transcribe = partial(self._transcribe, base_language(language))
         return RedecodingStream(transcribe, language, partial_every=PARTIAL_EVERY)
 
+    async def detect(self, pcm: Pcm) -> str:
+        """The base tag of the language of mono audio at ``INPUT_RATE``, of which the first 10 s count."""
+        heard = pcm[:SHORTEST_WINDOW].astype("<i2", copy=False).tobytes()
+        language: str = await self._worker.call("detect", heard, priority=FINAL)
+        return language
+
     async def aclose(self) -> None:
         await self._worker.aclose()
 
@@ -88,11 +95,8 @@ class Recognizer:
         """Text of mono int16 audio at ``INPUT_RATE``, empty when it is no speech. ``language`` is a base tag."""
         if language not in self._languages:
             raise EngineError(f"it does not know the language {language!r:.20}")
-        samples = np.frombuffer(pcm, "<i2")
-        length = max(SHORTEST_WINDOW, len(samples) + MARGIN)
-        features = log_mel(samples, -(-length // HOP) * HOP)
         [result] = self._model.generate(
-            self._view(features[np.newaxis]),
+            self._features(pcm),
             [["<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]],
             beam_size=BEAM,
             max_length=MOST_TOKENS,
@@ -102,6 +106,16 @@ class Recognizer:
         if result.no_speech_prob > NO_SPEECH or result.scores[0] < UNLIKELY:
             return ""
         return text_of(result.sequences[0])
+
+    def detect(self, pcm: bytes) -> str:
+        """The base tag of the likeliest language of such audio."""
+        [ranking] = self._model.detect_language(self._features(pcm))
+        return str(ranking[0][0][2:-2])
+
+    def _features(self, pcm: bytes) -> Any:
+        samples = np.frombuffer(pcm, "<i2")
+        length = max(SHORTEST_WINDOW, len(samples) + MARGIN)
+        return self._view(log_mel(samples, -(-length // HOP) * HOP)[np.newaxis])
 
 
 def text_of(tokens: list[str]) -> str:

@@ -1,0 +1,134 @@
+"""A file of audio as text: cut into utterances, each understood on its own and in its turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from media.audio import INPUT_RATE, Pcm
+from pipeline.background import Background, Lent
+from pipeline.cutting import AudioFiles, Found
+from pipeline.engine import EngineError, SlowEngineError
+from pipeline.segmenting import seconds
+from pipeline.stt import Stream, Transcript
+
+FINAL_SECONDS = 60.0
+"""How long a recogniser may take over an utterance: it works when nothing of a call wants the core."""
+
+ENOUGH = 6 * INPUT_RATE
+"""Samples of utterances by which a language is told."""
+
+DECODER = ("file", "decoder")
+
+Pick = Callable[[Pcm], Awaitable[tuple[str, str]]]
+"""Name of the recogniser and language of a file, by its first utterances (which may be none)."""
+
+
+class UnwantedError(Exception):
+    """Nobody waits for the text any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What was understood of one utterance."""
+
+    start: float
+    end: float
+    """Seconds."""
+    text: str
+
+
+@dataclass(slots=True)
+class Text:
+    """What was understood of a file."""
+
+    language: str
+    duration: float = 0.0
+    """Of all audio, s."""
+    parts: list[Part] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return " ".join(part.text for part in self.parts)
+
+
+async def transcribe(
+    background: Background, path: Path, pick: Pick, *, longest: float, wanted: Callable[[], bool]
+) -> Text:
+    """Understand a file of at most ``longest`` seconds. A file beside it holds its samples meanwhile.
+
+    Raises ``UnreadableError``, ``TooLongError``, ``EngineError``, and ``UnwantedError`` once ``wanted`` is false.
+    """
+    samples = path.with_name(f"{path.name}.samples")
+    try:
+        async with background.borrow(DECODER, AudioFiles) as decoder:
+            files: AudioFiles = decoder.engine
+            async with aclosing(files.cut(str(path), str(samples), longest)) as found:
+                return await _understand(background, samples, found, pick, wanted)
+    finally:
+        samples.unlink(missing_ok=True)
+
+
+async def _understand(
+    background: Background, samples: Path, found: AsyncIterator[Found | int], pick: Pick, wanted: Callable[[], bool]
+) -> Text:
+    heard: deque[tuple[Found | int, Pcm]] = deque()
+    enough = 0
+    while enough < ENOUGH and (not heard or isinstance(heard[-1][0], Found)):
+        heard.append(await _next(found, samples))
+        enough += len(heard[-1][1])
+    engine, language = await pick(np.concatenate([pcm for _, pcm in heard]))
+    text = Text(language)
+    async with background.engine("stt", engine) as lent, _listening(lent, language) as understand:
+        while True:
+            here, pcm = heard.popleft() if heard else await _next(found, samples)
+            if not isinstance(here, Found):
+                text.duration = seconds(here)
+                return text
+            if not wanted():
+                raise UnwantedError
+            if said := await understand(pcm):
+                text.parts.append(Part(seconds(here.start), seconds(here.end), said))
+
+
+@asynccontextmanager
+async def _listening(lent: Lent, language: str) -> AsyncIterator[Callable[[Pcm], Awaitable[str]]]:
+    """A stream of the recogniser, as a function from an utterance to its text."""
+    stream: Stream = lent.engine.stream(language)
+    results = aiter(stream)
+
+    async def understand(pcm: Pcm) -> str:
+        async with lent.turn:
+            stream.write(pcm)
+            stream.flush()
+            try:
+                async with asyncio.timeout(FINAL_SECONDS):
+                    while True:
+                        result = await anext(results, None)
+                        if result is None:
+                            raise EngineError(f"{lent.engine.name} ended before it had understood all")
+                        if isinstance(result, Transcript) and result.final:
+                            return result.text
+            except TimeoutError:
+                raise SlowEngineError(f"{lent.engine.name} took too long") from None
+
+    try:
+        yield understand
+    finally:
+        if aclose := getattr(results, "aclose", None):
+            await aclose()
+        await stream.aclose()
+
+
+async def _next(found: AsyncIterator[Found | int], samples: Path) -> tuple[Found | int, Pcm]:
+    """The next utterance and its samples; at the end the number of all samples."""
+    here = await anext(found)
+    if not isinstance(here, Found):
+        return here, np.zeros(0, np.int16)
+    return here, await asyncio.to_thread(np.fromfile, samples, "<i2", here.size // 2, offset=here.offset)
