@@ -24,6 +24,19 @@ WORD_SAID = 0.12
 SCRIPTED = {"stt": "instant", "llm": "instant", "tts": "instant"}
 
 
+@asynccontextmanager
+async def calling(
+    agent: Agent, *, metadata: Frame | None = None, page: Frame | None = None, config: Frame | None = None
+) -> AsyncIterator[tuple[VoiceSession, Call]]:
+    """A page in a call with ``agent``, and the call as its backend has it. ``metadata`` is sealed, that of the
+    ``page`` is not.
+    """
+    provider = partial(agent.create_token, "webrtc", metadata)
+    async with VoiceSession(agent.id, token_provider=provider, metadata=page, config=config) as voice:
+        await agent.sdk.inbox.next("call.started", call_id=voice.call_id)
+        yield voice, agent.sdk.calls[voice.call_id]
+
+
 class Place:
     """A running server and who may come in."""
 
@@ -35,17 +48,7 @@ class Place:
     def sdk(self, org: str = "default", **options: Any) -> Sdk:
         return Sdk(self.url, KEYS[org], **options)
 
-    @asynccontextmanager
-    async def calling(
-        self, agent: Agent, *, metadata: Frame | None = None, page: Frame | None = None, config: Frame | None = None
-    ) -> AsyncIterator[tuple[VoiceSession, Call]]:
-        """A page in a call with ``agent``, and the call as its backend has it. ``metadata`` is sealed, that of the
-        ``page`` is not.
-        """
-        provider = partial(agent.create_token, "webrtc", metadata)
-        async with VoiceSession(agent.id, token_provider=provider, metadata=page, config=config) as voice:
-            await agent.sdk.inbox.next("call.started", call_id=voice.call_id)
-            yield voice, agent.sdk.calls[voice.call_id]
+    calling = staticmethod(calling)
 
 
 class Serve(Protocol):
