@@ -68,6 +68,9 @@ EQUIPMENT = frozenset({"voice", "language", "stt", "llm", "flash"})
 
 TURN_TAKING = frozenset({"interruption", "vad", "turn_detection"})
 
+BEFORE_THE_START = frozenset({"session.pause", "session.resume"})
+"""What is asked of all calls of an agent, also of those that no backend was told of yet."""
+
 LIMITS = frozenset({"idle_timeout", "max_duration"})
 """Reasons of which the backend is told before the end. Protocol 3.18."""
 
@@ -156,7 +159,8 @@ class Call:
     # --- what the server does with it (pipeline.session.Session)
 
     def command(self, frame: Mapping[str, Any], reply: Reply) -> None:
-        if self._over.done():
+        unknown = self._started is None and frame.get("event") not in BEFORE_THE_START
+        if unknown or self._over.done():
             self._desk.decline(frame, reply)
         else:
             self._desk.take(frame, reply)

@@ -55,7 +55,7 @@ class Desk:
             reply(self._refusal(event, "The command broke", frame))
 
     def decline(self, frame: Mapping[str, Any], reply: Reply) -> None:
-        """The session is over: only who waits for an answer is told."""
+        """There is no such session any more, or not yet: only who waits for an answer is told."""
         event = str(frame.get("event"))
         if event in ANSWERS:
             reply(self._refusal(event, "call not found", frame))
