@@ -54,6 +54,7 @@ class Bot:
             voicing=self._voicing, speaking=self._speaking, publish=publish, answerable=answerable
         )
         self._on_hold = False
+        self._open_connections()
 
     def equip(self, engines: CallEngines) -> None:
         """Answer and speak with these from now on."""
@@ -200,6 +201,14 @@ class Bot:
     def _voice(self) -> Voice:
         engines, speed = self._engines, self._mind.agent.voice.speed or 1.0
         return Voice(engines.tts, engines.voice, engines.language, speed, engines.apology)
+
+    def _open_connections(self) -> None:
+        """Engines that are asked over the network get to connect before the first word waits for it."""
+        voice = self._voicing.voice
+        if (prepare := getattr(voice.engine, "prepare", None)) is not None:
+            prepare(voice=voice.name, language=voice.language, speed=voice.speed)
+        if (prepare := getattr(self._engines.llm, "prepare", None)) is not None:
+            prepare()
 
     def _in_words(self, texts: Mapping[str, str]) -> str:
         """The text of the call's language as it is written when it is said."""

@@ -65,11 +65,11 @@ TABLE: dict[Kind, dict[str, Callable[[Engines], Any]]] = {
 REMOTE: dict[Kind, dict[str, str]] = {
     "stt": {},
     "llm": {},
-    "tts": {},
+    "tts": {"cartesia": "pipeline.tts.cartesia:Cartesia", "elevenlabs": "pipeline.tts.elevenlabs:ElevenLabs"},
 }
 """The classes of those who are asked over the network, made of name, address and key. A new one is a line here too."""
 
-COMPATIBLE: dict[Kind, str] = {"llm": "pipeline.llm.openai:OpenAiLlm"}
+COMPATIBLE: dict[Kind, str] = {"llm": "pipeline.llm.openai:OpenAiLlm", "tts": "pipeline.tts.openai:OpenAiTts"}
 """Those of all others: they speak OpenAI's HTTP API."""
 
 SCRIPTED = frozenset({"instant"})
@@ -258,8 +258,12 @@ class Engines:
         failed, or in a server that measures the scripted one alone. ``language``: those that know this tag.
         """
         first = self._defaults[kind]
-        names = [first] if first in SCRIPTED else dict.fromkeys([first, *TABLE[kind]])
-        entries = [self._entry(kind, name) for name in names if name not in SCRIPTED or name == first]
+        names = (
+            [first]
+            if first in SCRIPTED
+            else [first, *TABLE[kind], *filter(lambda name: self._has(kind, name), self.providers.set_up(kind))]
+        )
+        entries = [self._entry(kind, name) for name in dict.fromkeys(names) if name not in SCRIPTED or name == first]
         return {
             entry.name: entry.engine
             for entry in entries
@@ -289,7 +293,8 @@ class Engines:
         return self._entries[key]
 
     def _has(self, kind: Kind, name: str) -> bool:
-        return name in TABLE[kind] or self.providers.lacks(kind, name, self._org) is None
+        made = name in REMOTE[kind] or kind in COMPATIBLE
+        return name in TABLE[kind] or (made and self.providers.lacks(kind, name, self._org) is None)
 
     def _loading(self, entry: _Entry) -> asyncio.Task[None]:
         entry.task = entry.task or asyncio.create_task(self._load(entry), name=f"loading {entry.name}")
@@ -388,7 +393,7 @@ class Engines:
         behind = [(entry.engine, target) for entry, target in self._behind(first, language)]
         if kind == "llm":
             return assembly.language_model(engine, self._model_name(agent, engine.name), behind, language)
-        raise NotImplementedError
+        return assembly.voice(engine, agent, behind)
 
     def _model_name(self, agent: AgentConfig, engine: str) -> str:
         """Of a provider's models the one that the agent wants; empty: its usual one."""

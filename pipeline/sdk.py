@@ -40,13 +40,22 @@ class Sdk:
         self._client: AsyncOpenAI | None = None
         self._starting = asyncio.Lock()
         self._first_model = ""
+        self._used = -IDLE_SECONDS
+        self._warming: asyncio.Task[None] | None = None
 
     async def client(self) -> AsyncOpenAI:
         """Importing takes a second and certificates take a while: not on the loop that plays audio."""
+        self._used = asyncio.get_running_loop().time()
         async with self._starting:
             if self._client is None:
                 self._client = await asyncio.to_thread(self._make)
             return self._client
+
+    def prepare(self, breaker: Breaker) -> None:
+        """Have a connection opened in the background, unless one should be there."""
+        idle = asyncio.get_running_loop().time() - self._used
+        if idle > IDLE_SECONDS / 2 and (self._warming is None or self._warming.done()):
+            self._warming = asyncio.create_task(self.warm(breaker), name=f"warming {self.name}")
 
     async def warm(self, breaker: Breaker) -> None:
         """Open a connection and see whether the key is good. Never raises, but tells ``breaker`` what went wrong."""
@@ -96,6 +105,9 @@ class Sdk:
             raise garbled(self.name) from None
 
     async def aclose(self) -> None:
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
         if self._client is not None:
             await self._client.close()
 

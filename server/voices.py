@@ -12,7 +12,7 @@ from config.identity import base_language
 from config.settings import Settings
 from media.encoding import encoder
 from pipeline.background import Background
-from pipeline.engine import EngineError
+from pipeline.engine import TABLE, EngineError
 from pipeline.recital import recite
 from pipeline.tts import Voice
 from server.admission import Admission
@@ -76,8 +76,8 @@ class Voices:
             provider, name = request.query.get("provider", ""), wish
         language = base_language(request.query.get("lang") or request.query.get("language") or "")
         offered = voices(self._background.engines, provider.strip().lower(), language)
-        meant = [(engine, voice) for engine, voice in offered if voice.answers_to(name)]
-        if not meant:  # what is not listed could be anything, and is made for nobody without a key
+        meant = [(engine, voice) for engine, voice in offered if voice.answers_to(name) and engine in TABLE["tts"]]
+        if not meant:  # what is not listed could be anything, what others speak costs the operator: not without a key
             raise ApiError(404, f"There is no preview of a voice {wish!r:.80}", "NOT_FOUND")
         engine, voice = meant[0]
         sound = await self._sound(Speaker(engine, voice.id, language or base_language(voice.languages[0])))
@@ -126,7 +126,9 @@ def _row(provider: str, voice: Voice, base: str) -> dict[str, Any]:
         "gender": voice.gender,
         "style": voice.style,
         "description": voice.description,
-        "preview_url": f"{base}/api/sdk/voice-preview?provider={provider}&voice={voice.id}",
+        "preview_url": f"{base}/api/sdk/voice-preview?provider={provider}&voice={voice.id}"
+        if provider in TABLE["tts"]
+        else None,
     }
     return {key: value for key, value in facts.items() if value} | {
         "languages": [described(language) for language in voice.languages]

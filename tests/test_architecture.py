@@ -23,7 +23,7 @@ ARROWS = {
 ROOMS = {
     "aioice": ("media/", "server/peer.py"),
     "aiortc": ("media/", "server/peer.py"),
-    "aiohttp": ("server/", "pipeline/stt/", "pipeline/llm/", "pipeline/tts/"),
+    "aiohttp": ("server/", "pipeline/wire.py"),
     "pylibsrtp": ("media/",),
     "redis": ("tokens/ledger.py", "server/"),
 }

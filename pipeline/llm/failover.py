@@ -42,6 +42,11 @@ class LlmFailover:
     async def start(self) -> None:
         await asyncio.gather(*(candidate.engine.start() for candidate in self.candidates))
 
+    def prepare(self) -> None:
+        """Something is going to be asked."""
+        if (prepare := getattr(self.candidates[0].engine, "prepare", None)) is not None:
+            prepare()
+
     async def generate(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: GenerateOptions
     ) -> AsyncGenerator[Delta, None]:

@@ -49,6 +49,10 @@ class OpenAiLlm:
         """Load the library and open a connection. Does not raise: a provider that is down now may be up later."""
         await self._sdk.warm(self.breaker)
 
+    def prepare(self) -> None:
+        """Something is going to be asked: have a connection."""
+        self._sdk.prepare(self.breaker)
+
     async def generate(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: GenerateOptions
     ) -> AsyncGenerator[Delta, None]:

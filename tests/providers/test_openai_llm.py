@@ -247,6 +247,20 @@ async def test_a_connection_is_open_before_the_first_question_and_kept(server: O
     assert len(server.connections) == 1
 
 
+async def test_a_call_that_begins_has_a_connection_opened_unless_one_is_there(
+    server: OpenAiServer, model: OpenAiLlm
+) -> None:
+    model.prepare()
+    model.prepare()
+    async with asyncio.timeout(5):
+        while not server.listed:
+            await asyncio.sleep(0.01)
+    await ask(model)
+    model.prepare()
+    await ask(model)
+    assert (server.listed, len(server.connections)) == (1, 1)
+
+
 async def test_who_closes_the_answer_cancels_it_at_once(server: OpenAiServer, model: OpenAiLlm) -> None:
     server.scripts.append(Script("One ", pause(30), "two."))
     answer = model.generate(HELLO, [], GenerateOptions())
