@@ -68,7 +68,7 @@ class Conversation:
             if entry:
                 self._entries.remove(entry)
             return
-        entry = entry or self._add(_Entry(message_id))
+        entry = entry or self._insert(_Entry(message_id))
         entry.kept = [{"role": "assistant", "content": text}]
         entry.is_aside = aside
         entry.told = [] if aside else entry.kept
@@ -146,6 +146,12 @@ class Conversation:
     def _add(self, entry: _Entry) -> _Entry:
         self._entries.append(entry)
         self._forget_oldest()
+        return entry
+
+    def _insert(self, entry: _Entry) -> _Entry:
+        """Before what the bot means to say and has not said yet."""
+        planned = (n for n, each in enumerate(self._entries) if each.told and not each.kept and not each.is_tools)
+        self._entries.insert(next(planned, len(self._entries)), entry)
         return entry
 
     def _find(self, entry_id: str, *, is_tools: bool = False) -> _Entry | None:

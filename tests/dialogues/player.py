@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +15,12 @@ import numpy as np
 from media.audio import FRAME_MS, Pcm
 from media.playout import DUCKED
 from pipeline.events import Event
+from pipeline.llm import Message
 from tests import virtual_time
+from tests.backend.scene import Scene
 from tests.dialogues.script import Deed, Script, setting
 from tests.pipeline.scripted import SILENCE, WORD_FRAMES, Frame, spoken
-from tests.pipeline.stage import Stage, check_rules
+from tests.pipeline.stage import check_rules
 
 FRAME = FRAME_MS / 1000
 
@@ -29,6 +32,18 @@ PATIENCE = 120.0
 
 QUIET = 1.5
 """Seconds in which nobody does anything, after which the dialogue is over."""
+
+COMMANDS = {
+    "cancels": "bot.cancel",
+    "clears": "bot.clear",
+    "hangs up": "call.hangup",
+    "holds": "call.hold",
+    "mutes": "call.mute",
+    "pauses": "session.pause",
+    "resumes": "session.resume",
+    "unholds": "call.unhold",
+    "unmutes": "call.unmute",
+}
 
 LOW = round(DUCKED * int(spoken(["a"]).pcm.max()))
 """The loudest sample of a lowered voice."""
@@ -74,7 +89,7 @@ class Player:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._record = Record()
-        self._stage = stage = Stage(*script.answers, **({"greeting": ""} | script.agent))
+        self._stage = stage = Scene(*script.answers, attended=script.has_backend, **({"greeting": ""} | script.agent))
         self._loop = asyncio.get_running_loop()
         self._begin = 0.0
         self._told = 0  # events of the log that are in the record
@@ -83,6 +98,7 @@ class Player:
         self._sound = "sound.off"
         self._low = 0  # ticks
         self._sent = 0  # ticks with sound
+        self._messages = 0  # of the backend
         stage.ears.verdicts.extend(script.verdicts)
         stage.tts.failing = script.unsayable
         for knob, value in script.knobs.items():
@@ -113,8 +129,9 @@ class Player:
             stage.call.hangup("hangup")
         await stage.call.wait_ended()
         self._check()
-        self._record.history = [(role.replace("assistant", "bot"), text) for role, text in stage.history()]
-        self._record.asked = [messages[-1]["content"] for messages in stage.llm.asked]
+        said = [(role.replace("assistant", "bot"), text) for role, text in stage.history()]
+        self._record.history = [(role, text) for role, text in said if role in ("user", "bot") and text]
+        self._record.asked = [_last_words(messages) for messages in stage.llm.asked]
         return self._record
 
     # --- moments
@@ -169,6 +186,9 @@ class Player:
 
     def _do(self, deed: Deed) -> None:
         stage = self._stage
+        if deed.who == "backend":
+            self._command(deed.kind, deed.text)
+            return
         match deed.kind:
             case "says":
                 stage.person.say(deed.text, level=deed.level, frames=WORD_FRAMES * (2 if deed.slowly else 1))
@@ -182,8 +202,6 @@ class Player:
                 self._send({"action": deed.kind.removesuffix("s")})
             case "leaves":
                 self._leaving = asyncio.create_task(stage.line.drop("disconnected"))
-            case "hangs up":
-                stage.call.hangup("hangup")
             case "guesses":
                 stage.stt.guess(deed.number, eager=deed.eager)
             case "breaks" if deed.who == "stt":
@@ -195,6 +213,27 @@ class Player:
 
     def _send(self, message: dict[str, Any]) -> None:
         self._stage.call.on_message(json.dumps(message))
+
+    def _command(self, kind: str, text: str) -> None:
+        """A command of the backend."""
+        stage = self._stage
+        match kind:
+            case "says":
+                stage.say(self._name(), text)
+            case "replies":
+                [*_, ended] = stage.all_frames("turn.end")
+                stage.reply(self._name(), *re.findall(r"\S+\s*", text), to=ended["message_id"])
+            case "returns":
+                [*_, asked] = stage.all_frames("llm.tool_call")
+                stage.result(asked, **{each["id"]: text for each in asked["tool_calls"]})
+            case "speaks":
+                stage.send("session.send", session_id="c1", text=text)
+            case _:
+                stage.send(COMMANDS[kind], session_id="c1")
+
+    def _name(self) -> str:
+        self._messages += 1
+        return f"m{self._messages}"
 
     def _turn(self, knob: str, value: float) -> None:
         stage = self._stage
@@ -257,6 +296,10 @@ class Player:
         told = sum(event.duration_ms for event in finished) + sum(event.played_ms for event in cut)
         frames = len(finished) + len(cut)
         assert told - FRAME_MS <= self._sent * FRAME_MS <= told + frames * 2 * FRAME_MS, "sound was lost or repeated"
+
+
+def _last_words(messages: Sequence[Message]) -> str:
+    return next(message["content"] for message in reversed(messages) if message["role"] == "user")
 
 
 def _moments(events: Iterable[tuple[float, Event]], begin: float) -> Iterable[Moment]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.engine import EngineError
 from pipeline.events import Event
+from pipeline.llm import ToolCall
 
 NUMBER = r"\d+(?:\.\d+)?"
 RANGE = rf"(?P<low>{NUMBER})?(?P<dots>\.\.)?(?P<high>{NUMBER})?"
@@ -31,6 +32,7 @@ _EVENT = re.compile(
 )
 _LINE = re.compile(r"(?P<role>user|bot):\s+(?P<text>\S.*)")
 _BREAK = re.compile(r"\s*\(breaks(?:: (?P<error>[^)]*))?\)\s*")
+_CALL = re.compile(r"\s*\(calls (?P<tool>\w+)\)\s*")
 
 KNOBS = {
     "stt final": "seconds between the end of a turn and its text",
@@ -45,9 +47,16 @@ EVENTS = {kind.name for kind in Event.__subclasses__()} | SOUNDS
 
 UNREMARKABLE = SOUNDS | frozenset({
     "call.started", "session.started", "user.speaking", "llm.thinking", "llm.response", "turn.latency", "bot.word",
-    "message.confirmed", "message.aborted", "barge_in",
+    "message.confirmed", "message.aborted", "barge_in", "llm.before", "llm.tool_result",
 })  # fmt: skip
 """What happens all the time: it may be expected, and may happen without."""
+
+
+BACKEND_DEEDS = frozenset({
+    "says", "replies", "returns", "hangs up", "cancels", "clears", "holds", "unholds", "mutes", "unmutes", "pauses",
+    "resumes", "speaks",
+})  # fmt: skip
+WITH_TEXT = frozenset({"says", "replies", "returns", "speaks"})
 
 
 class ScriptError(ValueError):
@@ -75,7 +84,7 @@ class Deed:
     when: When
     kind: str
     """``says``, ``sounds``, ``types``, ``mutes``, ``unmutes``, ``leaves``, ``sets``, ``hangs up``, ``guesses``,
-    ``breaks``, ``recovers`` or ``curtain``."""
+    ``breaks``, ``recovers``, ``curtain``, or one of ``BACKEND_DEEDS``."""
     who: str = ""
     text: str = ""
     number: float = 0.0
@@ -126,7 +135,7 @@ class Script:
     title: str = ""
     agent: dict[str, Any] = field(default_factory=dict)
     verdicts: list[float | None] = field(default_factory=list)
-    answers: list[list[str | Exception]] = field(default_factory=list)
+    answers: list[list[str | Exception | ToolCall]] = field(default_factory=list)
     knobs: dict[str, float] = field(default_factory=dict)
     unsayable: str = ""
     """A word at which the voice breaks; ``*``: at any."""
@@ -137,6 +146,13 @@ class Script:
     expected: list[Expectation] = field(default_factory=list)
     history: list[tuple[int, str, str]] | None = None
     """Line, role, text."""
+
+    @property
+    def has_backend(self) -> bool:
+        """Somebody serves the agent."""
+        asks = any(isinstance(word, ToolCall) for answer in self.answers for word in answer)
+        return asks or any(deed.who == "backend" for deed in self.deeds)
+
     pending: str = ""
     """Why the product does not behave like this yet."""
     asked: list[tuple[int, str]] | None = None
@@ -258,8 +274,8 @@ def _deed(line: int, content: str) -> Deed:
     match who:
         case "user":
             return _user(line, when, manner, text)
-        case "backend" if manner == "hangs up":
-            return Deed(line, when, "hangs up")
+        case "backend" if manner in BACKEND_DEEDS and bool(text) == (manner in WITH_TEXT):
+            return Deed(line, when, manner, who, text)
         case "stt" if guess := _GUESS.match(manner):
             return Deed(line, when, "guesses", number=float(guess["probability"]), eager="eager" in manner)
         case "stt" | "tts" if manner.startswith("breaks"):
@@ -310,10 +326,13 @@ def _set(into: dict[str, Any], text: str) -> None:
         into[last] = value.strip()
 
 
-def _answer(text: str) -> Iterator[str | Exception]:
-    """The words of an answer; the language model breaks at "(breaks: reason)"."""
+def _answer(text: str) -> Iterator[str | Exception | ToolCall]:
+    """The words of an answer; the language model breaks at "(breaks: reason)", and at its end "(calls tool)"s."""
     before, *failure = _BREAK.split(text, maxsplit=1)
-    yield from before.split()
+    words, *tools = _CALL.split(before)
+    yield from words.split()
+    for number, tool in enumerate(filter(None, tools)):
+        yield ToolCall(f"call_{number}", tool, "{}")
     if failure:
         yield EngineError(failure[0] or "out of order")
 

@@ -187,3 +187,18 @@ def test_what_a_model_sees_is_valid_and_recent(kinds: list[str], limit: int) -> 
     called = {call["id"] for message in seen for call in message.get("tool_calls", ())}
     answered = {message["tool_call_id"] for message in seen if message["role"] == "tool"}
     assert answered == called
+
+
+def test_what_was_said_first_stands_first_whenever_it_was_planned() -> None:
+    conversation = Conversation()
+    conversation.add_user("Book it.")
+    conversation.plan("a", "Let me see.")
+    conversation.open_tools("r")
+    conversation.add_assistant("m", "By the way.", aside=True)
+    conversation.add_assistant("a", "Let me see.")
+    conversation.plan("b", "Done.")
+    conversation.add_assistant("n", "One moment.", aside=True)
+    conversation.close_tools("r", *tool_round())
+    conversation.add_assistant("b", "Done.")
+    texts = [text for _, text in said(conversation)]
+    assert texts == ["Book it.", "By the way.", "Let me see.", "", "42", "One moment.", "Done."]
