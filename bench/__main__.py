@@ -2,12 +2,13 @@
 
 import asyncio
 
-from bench import audio, calls, ears, engines, media, reception
+from bench import audio, calls, ears, engines, media, observers, reception
 from config.settings import Settings
 
 if __name__ == "__main__":  # processes of callers import this module once more
     asyncio.run(media.main())
     asyncio.run(calls.main())
+    asyncio.run(observers.main())
     asyncio.run(reception.main())
     audio.main()
     asyncio.run(engines.main(Settings.load().models_dir))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -98,6 +99,8 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         stack.push_async_callback(listener.close)
         stack.push_async_callback(hub.hang_up_all)  # while backends are still there to hear of it
         loading = asyncio.create_task(engines.start(), name="loading the engines")
+        # What is here by then stays. Looking through it for garbage takes 100 ms and more, in which no packet is sent.
+        loading.add_done_callback(lambda _: gc.freeze())
         stack.push_async_callback(_cancel, loading)
         yield RunningServer(
             settings=settings,
