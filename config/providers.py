@@ -106,10 +106,10 @@ class Providers:
         names = dict.fromkeys([*PRESETS, *self._urls])
         return [name for name in names if (preset := self.preset(name)) and kind in preset.kinds]
 
-    def set_up(self, kind: Kind) -> list[str]:
-        """Those who can do this, and have a key or an address from the operator."""
-        names = [name for name in self.known(kind) if self.lacks(kind, name) is None]
-        return [name for name in names if name in self._urls or self.key(name)]
+    def set_up(self, kind: Kind, org: str = DEFAULT_ORG) -> list[str]:
+        """Those who can do this for an organisation, and have a key or an address from the operator."""
+        names = [name for name in self.known(kind) if self.lacks(kind, name, org) is None]
+        return [name for name in names if name in self._urls or self.key(name, org)]
 
     def lacks(self, kind: Kind, name: str, org: str = DEFAULT_ORG) -> str | None:
         """Why a provider cannot be asked; ``None``: it can."""

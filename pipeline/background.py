@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from config.agent import SttConfig, VoiceConfig
+from config.identity import DEFAULT_ORG
 from config.providers import Kind
 from pipeline.engine import EngineError, Engines
 from pipeline.worker import in_background
@@ -34,9 +36,15 @@ class Background:
         self._closed = False
 
     @asynccontextmanager
-    async def engine(self, kind: Kind, name: str) -> AsyncIterator[Lent]:
-        """An engine of the table, loaded. Raises ``EngineError`` when it cannot be, ``KeyError`` for no such name."""
-        async with self.borrow((kind, name), lambda: self.engines.make(kind, name)) as lent:
+    async def engine(self, kind: Kind, name: str, org: str = DEFAULT_ORG) -> AsyncIterator[Lent]:
+        """An engine by its name, loaded; a provider's with the key of the organisation, if that has one of its own.
+
+        Raises ``EngineError`` when it cannot be loaded, ``KeyError`` when there is no such.
+        """
+        engines = self.engines.of(org)
+        holder = engines.providers.holder(name, org)
+        key = (kind, name if holder == DEFAULT_ORG else f"{holder}/{name}")
+        async with self.borrow(key, lambda: engines.make(kind, name)) as lent:
             yield lent
 
     @asynccontextmanager
@@ -111,3 +119,7 @@ class Lent:
         self.trouble = ""
         self.loading: asyncio.Task[None]
         self.timer: asyncio.TimerHandle | None = None
+
+    def bound(self, config: VoiceConfig | SttConfig) -> Any:
+        """The engine as a configuration wants it, if that makes a difference to it."""
+        return self.engine.bound(config) if hasattr(self.engine, "bound") else self.engine

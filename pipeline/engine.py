@@ -230,6 +230,21 @@ class Engines:
             self._warn(warning)
         return model
 
+    async def hearing(self, agent: AgentConfig) -> SpeechToText:
+        """The recogniser alone, loaded, for what is only written down: in the agent's language, whoever speaks it.
+
+        Raises ``EngineError``.
+        """
+        while not self._closed.is_set():
+            entry = self._able("stt", agent, agent.language)
+            if entry is None:
+                raise EngineError(f"nobody here understands {agent.language!r:.40}")
+            if entry.state == "ready":
+                ears: SpeechToText = self._assembled("stt", entry.engine, agent, agent.language)
+                return ears
+            await asyncio.wait({self._loading(entry)})
+        raise EngineError("the server is shutting down")
+
     def outlook(self, agent: AgentConfig) -> dict[Kind, Outlook] | None:
         """What ``choose`` would give this agent now; ``None``: not in its language. Loads nothing, warns of nothing."""
         found: dict[Kind, Outlook] = {}
@@ -258,11 +273,8 @@ class Engines:
         failed, or in a server that measures the scripted one alone. ``language``: those that know this tag.
         """
         first = self._defaults[kind]
-        names = (
-            [first]
-            if first in SCRIPTED
-            else [first, *TABLE[kind], *filter(lambda name: self._has(kind, name), self.providers.set_up(kind))]
-        )
+        remote = [name for name in self.providers.set_up(kind, self._org) if self._has(kind, name)]
+        names = [first] if first in SCRIPTED else [first, *TABLE[kind], *remote]
         entries = [self._entry(kind, name) for name in dict.fromkeys(names) if name not in SCRIPTED or name == first]
         return {
             entry.name: entry.engine

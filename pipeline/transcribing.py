@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from config.agent import SttConfig
+from config.identity import DEFAULT_ORG
 from media.audio import INPUT_RATE, Pcm
 from pipeline.background import Background, Lent
 from pipeline.cutting import AudioFiles, Found
@@ -26,8 +29,20 @@ ENOUGH = 6 * INPUT_RATE
 
 DECODER = ("file", "decoder")
 
-Pick = Callable[[Pcm], Awaitable[tuple[str, str]]]
-"""Name of the recogniser and language of a file, by its first utterances (which may be none)."""
+
+class Ears(NamedTuple):
+    """Who is to understand a file."""
+
+    engine: str
+    language: str
+    model: str | None = None
+    """One of the engine's; ``None``: its own choice."""
+    org: str = DEFAULT_ORG
+    """Whose key it is asked with."""
+
+
+Pick = Callable[[Pcm], Awaitable[Ears]]
+"""Who understands a file, by its first utterances (which may be none)."""
 
 
 class UnwantedError(Exception):
@@ -83,9 +98,9 @@ async def _understand(
     while enough < ENOUGH and (not heard or isinstance(heard[-1][0], Found)):
         heard.append(await _next(found, samples))
         enough += len(heard[-1][1])
-    engine, language = await pick(np.concatenate([pcm for _, pcm in heard]))
-    text = Text(language)
-    async with background.engine("stt", engine) as lent, _listening(lent, language) as understand:
+    ears = await pick(np.concatenate([pcm for _, pcm in heard]))
+    text = Text(ears.language)
+    async with background.engine("stt", ears.engine, ears.org) as lent, _listening(lent, ears) as understand:
         while True:
             here, pcm = heard.popleft() if heard else await _next(found, samples)
             if not isinstance(here, Found):
@@ -98,9 +113,9 @@ async def _understand(
 
 
 @asynccontextmanager
-async def _listening(lent: Lent, language: str) -> AsyncIterator[Callable[[Pcm], Awaitable[str]]]:
+async def _listening(lent: Lent, ears: Ears) -> AsyncIterator[Callable[[Pcm], Awaitable[str]]]:
     """A stream of the recogniser, as a function from an utterance to its text."""
-    stream: Stream = lent.engine.stream(language)
+    stream: Stream = lent.bound(SttConfig(model=ears.model)).stream(ears.language)
     results = aiter(stream)
 
     async def understand(pcm: Pcm) -> str:

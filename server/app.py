@@ -8,12 +8,9 @@ from aiohttp import web
 
 from config.settings import Settings
 from media.engine import MediaEngine
-from pipeline.background import Background
 from pipeline.engine import Engines
 from server import http, playground
-from server.admission import Admission
-from server.audio_speech import AudioSpeech
-from server.audio_text import AudioText
+from server.audio import Audio
 from server.call_log import CallLog
 from server.chat import ChatSocket
 from server.chats import Chats
@@ -29,7 +26,6 @@ from server.sdk_routes import SdkRoutes
 from server.signalling import Signalling
 from server.threads import Threads
 from server.trials import Trials
-from server.voices import Voices
 from tokens.keys import ApiKeys
 from tokens.minting import TokenOffice
 
@@ -59,8 +55,7 @@ def build_app(parts: Parts) -> web.Application:
     chat = ChatSocket(
         parts.settings, parts.office, parts.hub, chats=chats, threads=parts.threads, counter=parts.counter
     )
-    background = Background(parts.engines)
-    admission = Admission(parts.settings, parts.keys, parts.counter)
+    audio = Audio(parts.settings, parts.keys, parts.office, parts.hub, parts.engines, counter=parts.counter)
     minting = Minting(parts.settings, parts.keys, parts.office, parts.hub, parts.counter)
     signalling = Signalling(
         parts.settings,
@@ -81,14 +76,13 @@ def build_app(parts: Parts) -> web.Application:
             *chat.routes(),
             *observing.routes(),
             *SdkRoutes(parts.settings, parts.keys, parts.hub, parts.counter).routes(),
-            *Voices(parts.settings, admission, background, parts.counter).routes(),
-            *AudioSpeech(admission, background).routes(),
-            *AudioText(admission, background).routes(),
+            *audio.routes(),
             *Health(parts.hub, parts.media, parts.engines).routes(),
             *playground.routes(parts.settings.public_url),
         ]
     )
     app.on_shutdown.append(lambda _: observing.close())
     app.on_shutdown.append(lambda _: control.close())
-    app.on_cleanup.append(lambda _: background.aclose())
+    app.on_shutdown.append(lambda _: audio.close())
+    app.on_cleanup.append(lambda _: audio.aclose())
     return app

@@ -13,6 +13,7 @@ from typing import Any, cast, get_args
 
 from aiohttp import web
 
+from config.agent import VoiceConfig
 from media.audio import OUTPUT_RATE
 from media.encoding import Format, encoder
 from pipeline.background import Background
@@ -66,11 +67,12 @@ class AudioSpeech:
         """
         org = await self._admission.enter(request)
         asked = parse(await read_object(request))
-        who = speaker(self._background.engines, asked.voice, asked.language, asked.model)
+        who = speaker(self._background.engines.of(org), asked.voice, asked.language, asked.model)
         with self._admission.place(org):
             try:
-                async with self._background.engine("tts", who.engine) as lent:
-                    said = recite(lent.engine, asked.input, voice=who.voice, language=who.language, speed=asked.speed)
+                async with self._background.engine("tts", who.engine, org) as lent:
+                    voice = lent.bound(VoiceConfig(voice_id=who.voice or None, model=who.model))
+                    said = recite(voice, asked.input, voice=who.voice, language=who.language, speed=asked.speed)
                     async with closing(said) as chunks:
                         return await self._send(request, asked, chunks)
             except EngineError as error:

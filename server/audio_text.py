@@ -13,8 +13,8 @@ from aiohttp import web
 from media.audio import Pcm
 from pipeline.background import Background
 from pipeline.cutting import TooLongError, UnreadableError
-from pipeline.engine import EngineError
-from pipeline.transcribing import Text, UnwantedError, transcribe
+from pipeline.engine import FALLBACK_LANGUAGE, EngineError
+from pipeline.transcribing import Ears, Text, UnwantedError, transcribe
 from server.admission import REQUEST_ID, Admission, failure, request_id
 from server.catalogue import Listener, language_of, listener, tag
 from server.http import ApiError, answer
@@ -51,7 +51,7 @@ class AudioText:
         with self._admission.place(org), tempfile.TemporaryDirectory(prefix="voice-", ignore_cleanup_errors=True) as at:
             file = Path(at, "file")
             asked = parse(await receive(request, file))
-            scribe = Scribe(self._background, asked.model, asked.language)
+            scribe = Scribe(self._background, org, asked.model, asked.language)
             text = await scribe.read(request, file, LONGEST)
         return _shaped(text, scribe.model, asked.shape)
 
@@ -59,10 +59,12 @@ class AudioText:
 class Scribe:
     """Reads one file with the recogniser that is asked for, or the best one for its language."""
 
-    def __init__(self, background: Background, model: str | None, language: str | None) -> None:
+    def __init__(self, background: Background, org: str, model: str | None, language: str | None) -> None:
         self._background = background
+        self._engines = background.engines.of(org)
+        self._org = org
         self._model = model
-        self._language = language or language_of(background.engines, model)
+        self._language = language or language_of(self._engines, model)
         self.model = ""
         """Who has read it."""
         if self._language:
@@ -85,22 +87,21 @@ class Scribe:
         except EngineError as error:
             raise failure(error) from None
 
-    async def _pick(self, pcm: Pcm) -> tuple[str, str]:
+    async def _pick(self, pcm: Pcm) -> Ears:
         found = self._choose(self._language or await self._detect(pcm))
-        return found.engine, found.language
+        return Ears(found.engine, found.language, found.part, self._org)
 
     def _choose(self, language: str) -> Listener:
-        found = listener(self._background.engines, self._model, language)
+        found = listener(self._engines, self._model, language)
         self.model = found.model
         return found
 
     async def _detect(self, pcm: Pcm) -> str:
         """The language of the first utterance, by an engine that can tell languages apart."""
-        engines = self._background.engines
-        able = [name for name, engine in engines.offers("stt").items() if hasattr(engine, "detect")]
+        able = [name for name, engine in self._engines.offers("stt").items() if hasattr(engine, "detect")]
         if not able or not len(pcm):
-            return language_of(engines, None) or "en"
-        async with self._background.engine("stt", able[0]) as lent, lent.turn:
+            return FALLBACK_LANGUAGE
+        async with self._background.engine("stt", able[0], self._org) as lent, lent.turn:
             language: str = await lent.engine.detect(pcm)
             return language
 

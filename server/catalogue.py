@@ -24,6 +24,8 @@ class Speaker(NamedTuple):
     """An id of the engine; empty: its own choice for the language."""
     language: str
     """BCP-47 tag."""
+    model: str | None = None
+    """One of the engine's; ``None``: its own choice."""
 
 
 class Listener(NamedTuple):
@@ -33,6 +35,8 @@ class Listener(NamedTuple):
     language: str
     model: str
     """As answers name it: ``provider/model``, or the provider alone."""
+    part: str | None = None
+    """The model that is asked for; ``None``: the engine's own choice."""
 
 
 def voices(engines: Engines, provider: str = "", language: str = "") -> list[tuple[str, Voice]]:
@@ -67,8 +71,7 @@ def speaker(engines: Engines, wish: str, language: str | None = None, model: str
     if found is None:
         where = f" that speaks {language!r:.40}" if language else ""
         _refuse("BAD_VOICE", f"There is no voice {wish!r:.80}{where} here; GET /v1/audio/voices lists them")
-    _check_model(found.engine, offers[found.engine], model)
-    return found
+    return found._replace(model=_part(found.engine, offers[found.engine], model))
 
 
 def _speaker(offers: Mapping[str, Any], provider: str | None, name: str, language: str | None) -> Speaker | None:
@@ -107,9 +110,8 @@ def listener(engines: Engines, model: str | None, language: str) -> Listener:
         _refuse("BAD_MODEL", f"There is no recogniser {name!r:.40} here, only {', '.join(offers)}")
     if name not in knowing:
         _refuse("BAD_MODEL", f"{name} does not know {language!r:.40}")
-    _check_model(name, offers[name], model)
-    part = asked.get("model")
-    return Listener(name, language, f"{name}/{part}" if part and part != AUTO else _full(name, offers[name]))
+    part = _part(name, offers[name], asked.get("model") and f"{name}/{asked['model']}")
+    return Listener(name, language, f"{name}/{part}" if part else _full(name, offers[name]), part)
 
 
 def language_of(engines: Engines, model: str | None) -> str | None:
@@ -131,14 +133,17 @@ def tag(text: str) -> str:
     return spoken.language
 
 
-def _check_model(name: str, engine: Any, model: str | None) -> None:
-    """An engine has the models of its attribute ``models``, or none to choose from."""
+def _part(name: str, engine: Any, model: str | None) -> str | None:
+    """The model of an engine that is asked for as ``provider/model``. A provider in a cloud knows its own models; an
+    engine has those of its attribute ``models``, or none to choose from.
+    """
     if model is None or model in (AUTO, name):
-        return
-    provider, slash, part = model.partition("/")
+        return None
+    provider, slash, part = (each.strip() for each in model.partition("/"))
     known = (AUTO, *getattr(engine, "models", ()))
-    if not slash or provider.strip().lower() != name or part.strip() not in known:
+    if not slash or provider.lower() != name or (part not in known and not hasattr(engine, "breaker")):
         _refuse("BAD_MODEL", f"{name} has no model {model!r:.60}, only {', '.join(f'{name}/{each}' for each in known)}")
+    return None if part == AUTO else part
 
 
 def _full(name: str, engine: Any) -> str:

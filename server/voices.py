@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from config.identity import base_language
+from config.identity import DEFAULT_ORG, base_language
 from config.settings import Settings
 from media.encoding import encoder
 from pipeline.background import Background
@@ -64,8 +64,7 @@ class Voices:
 
     async def keyed(self, request: web.Request) -> web.Response:
         """The same for a backend."""
-        self._admission.org(request)
-        return self._list(request)
+        return self._list(request, self._admission.org(request))
 
     async def preview(self, request: web.Request) -> web.Response:
         """A sentence in a voice that is listed, ``audio/mpeg``. ``voice`` is its id or alias, or ``provider/alias``."""
@@ -84,11 +83,11 @@ class Voices:
         headers = {"Content-Type": "audio/mpeg", "Cache-Control": f"public, max-age={FRESH_SECONDS}"}
         return web.Response(body=sound, headers=headers)
 
-    def _list(self, request: web.Request) -> web.Response:
+    def _list(self, request: web.Request, org: str = DEFAULT_ORG) -> web.Response:
         provider = request.query.get("provider", "").strip().lower()
         language = request.query.get("language", "").strip()
         base = base_url(request, public_url=self._settings.public_url, trust_proxy=self._settings.trust_proxy)
-        offered = voices(self._background.engines, provider, language)
+        offered = voices(self._background.engines.of(org), provider, language)
         rows = [_row(name, voice, base) for name, voice in offered]
         return answer({"success": True, "total": len(rows), "voices": rows})
 

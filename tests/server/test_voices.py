@@ -171,7 +171,7 @@ def test_a_voice_is_found_by_every_form_of_its_name(wish: str, language: str | N
 )
 def test_the_names_of_a_provider_in_the_cloud(wish: str, voice: str) -> None:
     found = speaker(Engines(Settings()), wish, "es", "elevenlabs/eleven_flash_v2_5")
-    assert found == Speaker("elevenlabs", voice, "es")
+    assert found == Speaker("elevenlabs", voice, "es", "eleven_flash_v2_5")
 
 
 @pytest.mark.usefixtures("cloud")
