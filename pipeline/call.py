@@ -146,7 +146,7 @@ class Call:
             answerable=lambda: self._hearing.answerable,
         )
         self._hearing = Hearing(
-            machine=TurnMachine(TurnSettings.of(agent), self._chosen.language),
+            machine=TurnMachine(self._turn_settings(), self._chosen.language),
             ears=self._engines.ears,
             engine=self._chosen.stt,
             publish=self._publish,
@@ -378,6 +378,7 @@ class Call:
         self._chosen = chosen = self._engines.choose(self._mind.agent)
         self._bot.equip(chosen)
         self._hearing.speak(chosen.stt, chosen.language)
+        self._hearing.take_turns(self._turn_settings())
         if (language := base_language(chosen.language)) != base_language(before.language):
             self._publish(CallUpdated(language=language))
         for warning in chosen.warnings:  # what was asked for and is not there; protocol 7.2
@@ -399,7 +400,7 @@ class Call:
         if patch.keys() & EQUIPMENT:
             self._switch()
         if patch.keys() & TURN_TAKING:
-            self._hearing.take_turns(TurnSettings.of(self._mind.agent))
+            self._hearing.take_turns(self._turn_settings())
         if "session_limits" in patch and self._started is not None:
             self._limits.change(self._mind.agent.session_limits)
         self._configured.set()
@@ -428,6 +429,10 @@ class Call:
 
     def _heed_user(self, frame: Mapping[str, Any]) -> dict[str, Any]:
         return {"event": "call.unmuted", "muted_transcript": self._hearing.heed()}
+
+    def _turn_settings(self) -> TurnSettings:
+        native = bool(getattr(self._chosen.stt, "native_turns", False))
+        return TurnSettings.of(self._mind.agent, native=native)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall_clock(self._loop.time()), UTC)

@@ -63,13 +63,17 @@ TABLE: dict[Kind, dict[str, Callable[[Engines], Any]]] = {
 """Every engine by the name of its provider, the better one of a kind first. A new engine is a file and a line here."""
 
 REMOTE: dict[Kind, dict[str, str]] = {
-    "stt": {},
+    "stt": {"deepgram": "pipeline.stt.deepgram:Deepgram", "elevenlabs": "pipeline.stt.elevenlabs:Scribe"},
     "llm": {},
     "tts": {"cartesia": "pipeline.tts.cartesia:Cartesia", "elevenlabs": "pipeline.tts.elevenlabs:ElevenLabs"},
 }
 """The classes of those who are asked over the network, made of name, address and key. A new one is a line here too."""
 
-COMPATIBLE: dict[Kind, str] = {"llm": "pipeline.llm.openai:OpenAiLlm", "tts": "pipeline.tts.openai:OpenAiTts"}
+COMPATIBLE: dict[Kind, str] = {
+    "stt": "pipeline.stt.openai:OpenAiStt",
+    "llm": "pipeline.llm.openai:OpenAiLlm",
+    "tts": "pipeline.tts.openai:OpenAiTts",
+}
 """Those of all others: they speak OpenAI's HTTP API."""
 
 SCRIPTED = frozenset({"instant"})
@@ -273,8 +277,7 @@ class Engines:
         failed, or in a server that measures the scripted one alone. ``language``: those that know this tag.
         """
         first = self._defaults[kind]
-        remote = [name for name in self.providers.set_up(kind, self._org) if self._has(kind, name)]
-        names = [first] if first in SCRIPTED else [first, *TABLE[kind], *remote]
+        names = [first] if first in SCRIPTED else [first, *TABLE[kind], *self.providers.set_up(kind, self._org)]
         entries = [self._entry(kind, name) for name in dict.fromkeys(names) if name not in SCRIPTED or name == first]
         return {
             entry.name: entry.engine
@@ -295,7 +298,7 @@ class Engines:
         url, key = self.providers.url(name), self.providers.key(name, self._org)
         preset = self.providers.preset(name)
         more = (preset.model,) if preset and kind == "llm" else ()
-        return _new(REMOTE[kind].get(name, COMPATIBLE.get(kind, "")), name, url, key, *more)
+        return _new(REMOTE[kind].get(name, COMPATIBLE[kind]), name, url, key, *more)
 
     def _entry(self, kind: Kind, name: str) -> _Entry:
         org = DEFAULT_ORG if name in TABLE[kind] else self.providers.holder(name, self._org)
@@ -305,8 +308,7 @@ class Engines:
         return self._entries[key]
 
     def _has(self, kind: Kind, name: str) -> bool:
-        made = name in REMOTE[kind] or kind in COMPATIBLE
-        return name in TABLE[kind] or (made and self.providers.lacks(kind, name, self._org) is None)
+        return name in TABLE[kind] or self.providers.lacks(kind, name, self._org) is None
 
     def _loading(self, entry: _Entry) -> asyncio.Task[None]:
         entry.task = entry.task or asyncio.create_task(self._load(entry), name=f"loading {entry.name}")
@@ -405,7 +407,10 @@ class Engines:
         behind = [(entry.engine, target) for entry, target in self._behind(first, language)]
         if kind == "llm":
             return assembly.language_model(engine, self._model_name(agent, engine.name), behind, language)
-        return assembly.voice(engine, agent, behind)
+        if kind == "tts":
+            return assembly.voice(engine, agent, behind)
+        usual = self._default_names["stt"] if engine.name == self._defaults["stt"] else ""
+        return assembly.recogniser(engine, agent, usual, behind)
 
     def _model_name(self, agent: AgentConfig, engine: str) -> str:
         """Of a provider's models the one that the agent wants; empty: its usual one."""

@@ -86,9 +86,12 @@ class TurnSettings:
     """An answer that was heard for less than this is withdrawn: the user had not finished. Protocol 8.5, 8.6."""
 
     @classmethod
-    def of(cls, agent: AgentConfig) -> TurnSettings:
-        """What an agent wants: its preset, and over it what it sets of each group."""
-        settings = replace(PRESETS[agent.turn_detection.preset], mode=_mode(agent))
+    def of(cls, agent: AgentConfig, *, native: bool = False) -> TurnSettings:
+        """What an agent wants: its preset, and over it what it sets of each group.
+
+        ``native``: the recogniser that it has says itself when a turn is over.
+        """
+        settings = replace(PRESETS[agent.turn_detection.preset], mode=_mode(agent, native=native))
         settings = _with_interruption(settings, agent.interruption)
         settings = _with_vad(settings, agent.vad)
         return _with_detection(settings, agent.turn_detection)
@@ -110,10 +113,12 @@ PRESETS = {
 }
 
 
-def _mode(agent: AgentConfig) -> TurnMode:
+def _mode(agent: AgentConfig, *, native: bool) -> TurnMode:
+    """Protocol 7.3: by the recogniser, unless the agent says otherwise."""
     if agent.turn_detection.mode is not None:
         return agent.turn_detection.mode
-    return TurnMode.NATIVE if agent.stt.options.get("turn") == "native" else TurnMode.SMART_TURN
+    wish = agent.stt.options.get("turn")
+    return TurnMode.NATIVE if wish == "native" or (native and wish != "smart_turn") else TurnMode.SMART_TURN
 
 
 def _with_interruption(settings: TurnSettings, wanted: InterruptionConfig | None) -> TurnSettings:

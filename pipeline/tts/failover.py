@@ -58,6 +58,8 @@ class TtsFailover:
             for candidate, attempt in self._order():
                 if failure and attempt and not (_passing(failure) and not text.said):
                     continue
+                if failure and attempt:
+                    await asyncio.sleep(failure.wait if isinstance(failure, ProviderError) else 0)
                 name = voice if candidate == self.candidates[0] else candidate.voice
                 try:
                     sound = candidate.engine.speak(text.rest(), voice=name, language=language, speed=speed)
