@@ -92,11 +92,12 @@ class Briefing:
         )
         prompt = self._template().system_prompt(self._clock())
         messages = (conversation or self.conversation).for_model(prompt)
-        return Question(engine, messages, options, self._tools() if tools else ())
+        return Question(engine, messages, options, self._tools(run=tools))
 
-    def _tools(self) -> tuple[dict[str, Any], ...]:
-        """The agent's and those of its active skills, each name once."""
-        offered = {tool["function"]["name"]: tool for tool in (*self.skills.tools, *self._agent.tools)}
+    def _tools(self, *, run: bool) -> tuple[dict[str, Any], ...]:
+        """The agent's and those of its active skills, each name once. ``run``: somebody is there to run them."""
+        backends = (*self.skills.tools, *self._agent.tools) if run else ()
+        offered = {tool["function"]["name"]: tool for tool in (*backends, *self.skills.choices)}
         return tuple(offered.values())
 
     def _template(self) -> PromptTemplate:

@@ -35,8 +35,13 @@ class Skills:
 
     @property
     def tools(self) -> list[dict[str, Any]]:
-        """What the model is offered on account of skills: the tools of the active ones, and how to choose others."""
-        offered = [tool for skill in self.active for tool in skill.tools]
+        """Those of the active skills."""
+        return [tool for skill in self.active for tool in skill.tools]
+
+    @property
+    def choices(self) -> list[dict[str, Any]]:
+        """With which the model takes up and lays down skills; the server runs them itself."""
+        offered = []
         choosable = [skill for skill in self._declared.values() if skill.activation == "model"]
         idle = [skill for skill in choosable if skill.name not in self._loaded]
         busy = [skill for skill in choosable if skill.name in self._loaded]

@@ -148,3 +148,26 @@ def test_tools_of_a_skill_run_like_others() -> None:
         "bot.finished C 'Here.'",
         "call.ended reason=hangup",
     ]
+
+
+def test_the_model_chooses_where_there_is_no_backend() -> None:
+    async def scene(stage: Scene) -> None:
+        stage.person.say("tell me")
+        await stage.event("bot.finished")
+
+    stage = perform([call("loadSkill", "a1", skill="wine")], "Red.", attended=False, greeting="", skills=SKILLS)(scene)
+    assert stage.llm.offered == [["loadSkill"], ["unloadSkill"]]
+    assert "You know wine." in stage.prompt()
+    assert stage.log.all("bot.finished")[0].text == "Red."
+
+
+def test_a_tool_of_the_agent_does_not_hide_how_skills_are_chosen() -> None:
+    async def scene(stage: Scene) -> None:
+        await turn(stage, 1)
+
+    stage = perform(
+        [call("loadSkill", "a1", skill="wine")], "Red.", greeting="", skills=SKILLS, tools=[tool("loadSkill")]
+    )(scene)
+    assert "You know wine." in stage.prompt()
+    assert not stage.all_frames("llm.tool_call")
+    assert stage.llm.offered[0].count("loadSkill") == 1
