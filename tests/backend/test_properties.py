@@ -140,13 +140,13 @@ def send(stage: Scene, sent: Sent, promised: dict[str, str]) -> None:
     if event.startswith("history."):
         assert len(answers) == 1
         assert answers[0].get("request_id") == frame.get("request_id")
-    if event == "bot.reply" and isinstance(frame.get("message_id"), str) and frame["message_id"] and not over:
-        refused = any(answer["event"] == "error" for answer in answers)
-        if not refused:
-            assert frame["message_id"] not in promised
-        promised.setdefault(frame["message_id"], event)
-    elif event == "bot.reply.stream" and frame.get("action") == "start" and isinstance(frame.get("message_id"), str):
-        promised.setdefault(frame["message_id"], event)
+    message_id = frame.get("message_id")
+    if not over and isinstance(message_id, str) and message_id:
+        if event == "bot.reply":
+            assert any(answer["event"] == "error" for answer in answers) or message_id not in promised
+            promised.setdefault(message_id, event)
+        elif event == "bot.reply.stream" and frame.get("action") == "start":
+            promised.setdefault(message_id, event)
 
 
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
