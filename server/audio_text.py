@@ -67,8 +67,8 @@ class Scribe:
         self._language = language or language_of(self._engines, model)
         self.model = ""
         """Who has read it."""
-        if self._language:
-            self._choose(self._language)  # which may refuse before any work is done
+        if self._language or model:
+            self._choose(self._language or FALLBACK_LANGUAGE)  # which may refuse before any work is done
 
     async def read(self, request: web.Request, file: Path, longest: float) -> Text:
         """Raises ``ApiError``."""

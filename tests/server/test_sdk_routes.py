@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import pytest
 
 from config.agent import AgentConfig
 from tests.server.backends import PAGE, PUBLISHABLE, House, bearer, house
+from tests.server.test_http import shape
 from tokens.record import Record
 from tokens.token import Channel
 
@@ -121,3 +123,65 @@ async def test_a_page_is_told_of_an_agent_so_often() -> None:
         assert statuses == [200, 200, 429]
         async with server.http.get("/api/sdk/agent-info/own") as response:
             assert response.headers["Access-Control-Allow-Origin"] == "*"
+
+
+NOWHERE = [
+    "/live/c1/player",
+    "/live/c1/ws",
+    "/api",
+    "/api/",
+    "/api/usage/calls",
+    "/api/conversations/c1",
+    "/api/orgs/me",
+    "/api/models/access",
+    "/api/rates/models",
+    "/api/sdk/nothing",
+    "/v1/audio/nothing",
+    "/v1/nothing",
+]
+"""Protocol 2.11: not here, and said so in the one shape."""
+
+
+@pytest.mark.parametrize("path", NOWHERE)
+async def test_what_is_nowhere_is_not_found_in_the_one_shape(path: str) -> None:
+    async with house() as server:
+        for method in ("GET", "POST", "DELETE"):
+            async with server.http.request(method, path, headers=bearer("acme")) as response:
+                assert response.status == 404
+                assert (await shape(response))["code"] == "NOT_FOUND"
+
+
+async def test_live_listening_is_no_socket() -> None:
+    async with house() as server:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+            await server.http.ws_connect("/live/c1/ws?api_key=x")
+        assert refusal.value.status == 404
+
+
+PUBLIC = [
+    ("GET", "/api/sdk/agent-info/nobody", 404),
+    ("GET", "/api/sdk/voice-preview?voice=nobody", 404),
+    ("POST", "/api/scribe", 401),
+    ("GET", "/webrtc/token", 400),
+    ("GET", "/chat/token", 400),
+    ("POST", "/webrtc/offer", 400),
+    ("GET", "/v1/calls/c1/events", 401),
+    ("GET", "/v1/agents/mara/calls", 401),
+    ("GET", "/api/scribe/nowhere", 404),
+    ("PUT", "/webrtc/offer", 405),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), PUBLIC)
+async def test_pages_may_read_why_they_are_refused(method: str, path: str, status: int) -> None:
+    """However many slashes an address was put together with."""
+    async with house() as server:
+        for address in (path, f"/{path}", path.replace("/", "//")):
+            url = f"http://localhost:{server.listener.port}{address}"
+            async with server.http.request(method, url, headers={"Origin": PAGE}) as response:
+                assert response.status == status
+                await shape(response)
+                assert response.headers["Access-Control-Allow-Origin"] == "*"
+            async with server.http.options(url, headers={"Origin": PAGE}) as response:
+                assert response.status == 204
+                assert "POST" in response.headers["Access-Control-Allow-Methods"]
