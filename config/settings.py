@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     )
     allow_any_origin: bool = Field(default=False, description='Accept "*" among the allowed_origins of an agent.')
     redis_url: RedisUrl | None = Field(
-        default=None, description="Redis that holds what several processes share; none: memory of this one."
+        default=None, description="Redis that holds what several processes share; none: this one alone."
     )
 
     turn_urls: Annotated[tuple[TurnUrl, ...], Listed] = Field(default=(), description="TURN servers for browsers.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from config.settings import Settings
 from server.feed import Fact, Sink
 from server.log_entries import Entry, Scribe, cut_short, encode, lifecycle
+from server.log_redis import RedisStore
 from server.log_sqlite import SqliteStore
 from server.log_store import Draft, LogInfo, LogKey, LogStore, Page, StoreError, feed_of
 from server.log_tail import Fanout, Follower
@@ -158,4 +159,7 @@ async def open_call_log(settings: Settings) -> AsyncIterator[CallLog]:
 
 
 def _store(settings: Settings, folder: Path) -> LogStore:
-    return SqliteStore(folder, max_age=settings.call_log_days * 86400, max_bytes=settings.call_log_mb << 20)
+    max_age, max_bytes = settings.call_log_days * 86400, settings.call_log_mb << 20
+    if settings.redis_url is not None:
+        return RedisStore(settings.redis_url.get_secret_value(), max_age=max_age, max_bytes=max_bytes)
+    return SqliteStore(folder, max_age=max_age, max_bytes=max_bytes)

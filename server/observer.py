@@ -134,15 +134,14 @@ class LogObserver:
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._calls.following(self._log, self))
-                info = await self._begin()
-                await self._catch_up()
+                await self._begin()
+                is_over = await self._catch_up()
                 self._mark("log.caught_up", {"seq": self._delivered})
-                if info is not None and self._log.kind == "call" and not info.live:
-                    self._pipe.end(*FINISHED)
-                while True:
+                while not is_over:
                     await self._again.wait()
                     self._again.clear()
-                    await self._catch_up()
+                    is_over = await self._catch_up()
+                self._pipe.end(*FINISHED)
         except StoreError as error:
             logger.warning("an observer was sent away: %s", error)
             self._pipe.end(*UNAVAILABLE)
@@ -150,28 +149,31 @@ class LogObserver:
             logger.exception("an observer was lost")
             self._pipe.end(*UNAVAILABLE)
 
-    async def _begin(self) -> LogInfo | None:
+    async def _begin(self) -> None:
         """See to it that the cursor points into the log. Of a call that has not begun there is none yet."""
         info = await self._calls.find(self._log)
         if info is None:
-            return None
+            return
         self._agent = info.agent
         if (missing := gap_behind(info, self._tail.seen)) is not None:
             since, resume_from = missing
             self._tail.seen = self._delivered = resume_from - 1
             self._mark("log.gap", gap(time.time(), resume_from, since).data)
-        return info
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self) -> bool:
+        """Whether it is the log of a call that has ended."""
+        is_over = False
         while not self._tail.is_live and self._pipe.is_open:
             page = await self._calls.read(self._log, self._tail.seen, PAGE)
             if page is None:
-                page = Page(LogInfo("", self._tail.seen), (), more=False)
+                page = Page(LogInfo("", self._tail.seen, live=True), (), more=False)
             for lines in _chunks(self._tail.read(page)):
                 self._send(lines, joined(lines))
                 await self._pipe.drain()
+            is_over = self._log.kind == "call" and page.info.last > 0 and not page.info.live
             if not page.more and (late := self._tail.go_live()):
                 self._send(late, joined(late))
+        return is_over
 
     def _send(self, lines: Sequence[Line], frames: bytes) -> None:
         self._pipe.write(frames)

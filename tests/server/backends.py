@@ -18,11 +18,10 @@ from media.engine import MediaEngine
 from pipeline.engine import Engines
 from pipeline.session import Reply
 from server.app import Parts, build_app
-from server.call_log import CallLog
+from server.call_log import CallLog, open_call_log
 from server.http import Listener
 from server.lifecycle import hub_limits
 from server.local_hub import LocalHub
-from server.log_sqlite import SqliteStore
 from server.rate import MemoryCounter
 from server.registry import AgentKey
 from server.threads import Threads
@@ -174,8 +173,8 @@ async def house(*declared: AgentConfig, **options: Any) -> AsyncIterator[House]:
     threads = Threads(None)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            store = SqliteStore(Path(folder), max_age=86400, max_bytes=1 << 30)
-            async with CallLog(store) as log, LocalHub(declared, hub_limits(settings)) as hub:
+            logged = settings.model_copy(update={"data_dir": Path(folder)})
+            async with open_call_log(logged) as log, LocalHub(declared, hub_limits(settings)) as hub:
                 parts = Parts(settings, keys, office, hub, media, engines, MemoryCounter(), threads, log)
                 async with (
                     listening(build_app(parts)) as listener,

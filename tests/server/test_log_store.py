@@ -11,10 +11,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
 from server.log_entries import Entry, encode, gap
+from server.log_redis import RedisStore
 from server.log_sqlite import FILE, InUseError, SqliteStore
 from server.log_store import MAX_PAGE, Draft, Line, LogKey, LogStore, StoreError, feed_of
+from tests.redis_server import RedisServer
 
 CALL, OTHER, AGENT = LogKey("acme", "call", "c1"), LogKey("globex", "call", "c1"), LogKey("acme", "agent", "mara")
 FEED = feed_of(CALL, "mara")
@@ -73,13 +76,15 @@ class Stored:
 Open = Callable[..., AbstractAsyncContextManager[Stored]]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "redis"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens the store, again and again if asked."""
+    url = request.getfixturevalue("own_redis").url if request.param == "redis" else ""
 
     @asynccontextmanager
     async def open_(*, max_age: float = DAY, max_bytes: int = 1 << 30) -> AsyncIterator[Stored]:
-        stored = Stored(SqliteStore(tmp_path, max_age=max_age, max_bytes=max_bytes))
+        kept = {"max_age": max_age, "max_bytes": max_bytes}
+        stored = Stored(RedisStore(url, **kept) if url else SqliteStore(tmp_path, **kept))
         await stored.store.start(stored.deliver, stored.doubt)
         try:
             yield stored
@@ -275,6 +280,7 @@ async def test_two_servers_do_not_share_a_file(tmp_path: Path) -> None:
     await third.aclose()
 
 
+@pytest.mark.parametrize("opened", ["sqlite"], indirect=True)
 async def test_nobody_else_may_read_the_file(opened: Open, tmp_path: Path) -> None:
     async with opened() as stored:
         await stored.commit(draft(CALL, "start"))
@@ -302,6 +308,7 @@ async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         await store.start(Stored(store).deliver, lambda: None)
 
 
+@pytest.mark.parametrize("opened", ["sqlite"], indirect=True)
 async def test_a_busy_file_takes_nothing_until_it_is_free(opened: Open, tmp_path: Path) -> None:
     async with opened() as stored:
         await stored.commit(draft(CALL, "start"))
@@ -330,3 +337,86 @@ async def test_a_full_disk_takes_all_of_a_batch_or_nothing(tmp_path: Path) -> No
     await stored.commit(draft(CALL, "a"))
     assert await stored.notes(CALL) == [(1, "start"), (2, "a")]
     await store.aclose()
+
+
+# --- a Redis
+
+
+@asynccontextmanager
+async def on_redis(url: str, **options: float) -> AsyncIterator[Stored]:
+    stored = Stored(RedisStore(url, max_age=DAY, max_bytes=1 << 30, timeout=1.0, **options))
+    await stored.store.start(stored.deliver, stored.doubt)
+    try:
+        yield stored
+    finally:
+        await stored.store.aclose()
+
+
+async def test_servers_read_and_follow_what_others_write(own_redis: RedisServer) -> None:
+    async with on_redis(own_redis.url) as one, on_redis(own_redis.url) as other:
+        for log in (CALL, AGENT, FEED):
+            await other.store.watch(log)
+        await one.commit(draft(CALL, "start"), draft(AGENT, "a"), draft(CALL, "w", ephemeral=True))
+        await other.commit(draft(AGENT, "b"))
+        assert await other.heard(CALL, 2) == [(1, "start"), (2, "w")]
+        assert await other.heard(AGENT, 2) == [(1, "a"), (2, "b")], "one count for all of them"
+        assert len(await other.heard(FEED, 2)) == 2
+        assert await other.notes(CALL) == await one.notes(CALL) == [(1, "start")]
+        assert one.delivered == []
+
+
+async def test_a_batch_whose_answer_was_lost_is_appended_once(own_redis: RedisServer) -> None:
+    async with on_redis(own_redis.url) as stored:
+        for token in ("one", "one", "two", "one"):
+            await stored.store.commit([draft(CALL, token)], token)
+        assert await stored.notes(CALL) == [(1, "one"), (2, "two")]
+
+
+async def test_sessions_of_a_server_that_is_gone_are_given_to_one(own_redis: RedisServer) -> None:
+    async with on_redis(own_redis.url) as gone, on_redis(own_redis.url) as one, on_redis(own_redis.url) as other:
+        await gone.commit(draft(CALL, "start"), draft(OTHER, "start"), draft(OTHER, "end"))
+        await one.commit(draft(LogKey("acme", "call", "mine:1"), "start"))
+        assert await other.store.orphans() == await one.store.orphans() == [], "all are alive"
+        with redis.Redis.from_url(own_redis.url) as client:
+            client.zadd("voice:log-servers", {gone.store._server: 1.0})
+        found = await asyncio.gather(one.store.orphans(), other.store.orphans())
+        assert sorted(found) == [[], [(CALL, "mara")]]
+        assert await one.store.orphans() == []
+
+
+async def test_a_lost_subscription_is_told_of_and_made_again(own_redis: RedisServer) -> None:
+    async with on_redis(own_redis.url) as stored:
+        await stored.store.watch(CALL)
+        with redis.Redis.from_url(own_redis.url) as client:
+            before = stored.doubts
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await stored.commit(draft(CALL, "perhaps missed"))
+            async with asyncio.timeout(20):
+                while stored.doubts == before:
+                    await asyncio.sleep(0.01)
+        assert await stored.notes(CALL) == [(1, "perhaps missed")], "and can be read at once"
+        await stored.store.watch(AGENT)
+        await stored.commit(draft(CALL, "heard again"), draft(AGENT, "too"))
+        assert await stored.heard(AGENT, 1) == [(1, "too")]
+        assert (await stored.heard(CALL, 1))[-1] == (2, "heard again")
+
+
+async def test_a_redis_that_is_not_there_or_full(own_redis: RedisServer) -> None:
+    async with on_redis(own_redis.url) as stored:
+        await stored.commit(draft(CALL, "start"))
+        with redis.Redis.from_url(own_redis.url) as client:
+            client.config_set("maxmemory", 1)
+            with pytest.raises(StoreError):
+                await stored.commit(draft(CALL, "a"))
+            client.config_set("maxmemory", 0)
+        await stored.commit(draft(CALL, "b"))
+        assert await stored.notes(CALL) == [(1, "start"), (2, "b")]
+        own_redis.kill()
+        for failing in (stored.commit(draft(CALL, "c")), stored.store.find(CALL), stored.store.read(CALL, 0, 1)):
+            with pytest.raises(StoreError, match="Redis: ConnectionError"):
+                await failing
+        with pytest.raises(StoreError):
+            await stored.store.watch(CALL)
+        own_redis.start()
+        await stored.commit(draft(CALL, "anew"))
+        await stored.store.watch(CALL)

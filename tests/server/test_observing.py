@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import redis
 
 from config.agent import AgentConfig
 from pipeline import events
@@ -20,6 +21,7 @@ from server.feed import Feed
 from server.log_store import LogKey, StoreError
 from server.observer import MAX_UNSENT
 from server.registry import AgentKey
+from tests.redis_server import RedisServer
 from tests.server.backends import SECONDS, House, bearer, house, until
 
 MARA, LEO, THEIRS = AgentKey("acme", "mara"), AgentKey("acme", "leo"), AgentKey("globex", "mara")
@@ -335,7 +337,7 @@ async def test_a_token_opens_many_doors_and_is_in_no_log(caplog: pytest.LogCaptu
 
 
 async def test_a_cursor_into_what_was_deleted_is_told_of_the_gap() -> None:
-    async with house() as server:
+    async with house(call_log_days=1) as server:
         for number in range(5):
             Session(server, MARA, f"c{number}").start().end()
         await server.log.settle(SECONDS)
@@ -499,3 +501,28 @@ async def test_a_reader_of_a_long_log_gets_it_in_pages() -> None:
                 frames.append(await observer.next())
         numbers = [frame["seq"] for frame in frames if frame["type"] != "log.caught_up"]
         assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_any_server_of_a_fleet_shows_the_calls_of_all(own_redis: RedisServer) -> None:
+    async with house(redis_url=own_redis.url) as one, house(redis_url=own_redis.url) as other:
+        call = Session(one, MARA, "c1").start()
+        call.hear("before")
+        await one.log.settle(SECONDS)
+        async with (
+            watching(other, headers=bearer("acme"), call="c1") as of_call,
+            watching(other, headers=bearer("acme"), agent="mara") as of_agent,
+            watching(other, "/ws/stream", headers=bearer("acme"), agent="mara") as of_all,
+        ):
+            assert len(await of_call.until("log.caught_up")) == 5
+            await of_agent.until("log.caught_up")
+            await of_all.until("log.caught_up")
+            with redis.Redis.from_url(own_redis.url) as client:
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # what was missed is read
+            call.say("Here I am.")
+            call.end()
+            frames = await of_call.until("call.summary")
+            assert (await of_agent.until("call.ended"))[-1]["data"]["call"] == "c1"
+            assert await of_call.closed() == (1000, "finished")
+        _, page = await one.get("/v1/calls/c1/events", bearer("acme"), after="4")
+        stored = [frame for frame in frames if not frame["ephemeral"]]
+        assert stored == page["entries"]
