@@ -75,7 +75,14 @@ class Chat:
         self._engines = engines
         self._publish = publish
         self._metadata = dict(metadata)
-        self._mind = Mind(agent, channel="chat", publish=publish, clock=_now, on_configured=self._on_configured)
+        self._mind = Mind(
+            agent,
+            channel="chat",
+            publish=publish,
+            clock=_now,
+            on_configured=self._on_configured,
+            on_paused=self._on_paused,
+        )
         self._mind.conversation.extend(history)
         self._bubbles = Bubbles(self._mind.conversation, publish)
         self._desk = Desk(id, self._mind.handlers(), self._bubbles.handlers(), self._handlers())
@@ -275,6 +282,11 @@ class Chat:
 
     def _on_configured(self, patch: Patch) -> None:
         """Counts from the next turn on."""
+
+    def _on_paused(self) -> None:
+        """What the model was writing ends where it is: a person writes now."""
+        if self._answer and self._mind.agent.generates:
+            self._answer.cancel()
 
     def _cancel(self, frame: Mapping[str, Any]) -> None:
         self._bubbles.drop()

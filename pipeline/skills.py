@@ -11,8 +11,6 @@ from pipeline.events import Event, SkillLoaded, SkillUnloaded
 LOAD, UNLOAD = "loadSkill", "unloadSkill"
 """Tools that the model is offered and the server runs itself."""
 
-META = frozenset({LOAD, UNLOAD})
-
 
 class Skills:
     """Which of an agent's skills are active in one session."""
@@ -73,6 +71,11 @@ class Skills:
             self._loaded.discard(name)
             self._publish(SkillUnloaded(skill=name, by=by))
         return True
+
+    def runs(self, tool: str) -> bool:
+        """Whether this tool is the server's own. An agent without skills may have one of the same name."""
+        choosable = any(skill.activation == "model" for skill in self._declared.values())
+        return choosable and tool in {LOAD, UNLOAD}
 
     def choose(self, tool: str, arguments: object) -> dict[str, Any]:
         """Run ``LOAD`` or ``UNLOAD`` for the model; the result tells it what came of it."""

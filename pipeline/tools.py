@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.conversation import Conversation
 from pipeline.events import Event, LlmToolCall, LlmToolResult
 from pipeline.llm import ToolCall
-from pipeline.skills import META, Skills
+from pipeline.skills import Skills
 
 ROUND_SECONDS = 30.0
 """How long the results of a round may take, all together."""
@@ -111,7 +111,7 @@ class Tools:
     async def _run(self, current: Round) -> None:
         try:
             for call in current.calls:
-                if call.name in META:
+                if self._skills.runs(call.name):
                     value = self._skills.choose(call.name, _parsed(call.arguments))
                     self._take(current, call.id, _Result(value), is_told=False)
             if not current.complete.is_set():
@@ -129,7 +129,7 @@ class Tools:
             wanted = [
                 {"id": call.id, "name": call.name, "arguments": call.arguments}
                 for call in current.calls
-                if call.name not in META
+                if call.id not in current.results
             ]
             self._publish(LlmToolCall(msg_id=current.id, tool_calls=wanted))
             missing = "tool timed out"

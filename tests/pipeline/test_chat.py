@@ -286,6 +286,35 @@ def test_what_the_backend_says_waits_for_the_end_of_an_answer() -> None:
     assert (dropped.message_id, dropped.reason) == ("m2", "cancelled")
 
 
+def test_a_tool_may_be_called_like_those_of_skills_when_there_are_none() -> None:
+    async def scene(room: Room) -> None:
+        room.chat.write("Load it.")
+        asked = await room.event("llm.tool_call")
+        assert [call["name"] for call in asked.tool_calls] == ["loadSkill"]
+        results = [{"tool_call_id": "c1", "result": "loaded"}]
+        room.command("llm.tool_result", msg_id=asked.msg_id, results=results)
+        await room.event("chat.done")
+
+    tool = {"type": "function", "function": {"name": "loadSkill", "description": "", "parameters": {}}}
+    room = chat([ToolCall("c1", "loadSkill", "{}")], "Done.", tools=[tool])(scene)
+    assert room.shown() == ["Done."]
+
+
+def test_who_takes_over_while_the_model_writes_ends_its_line_there() -> None:
+    async def scene(room: Room) -> None:
+        room.chat.write("Tell me all.")
+        await room.event("chat.token", 2)
+        room.command("session.pause", session_id="chat-1")
+        await room.event("chat.done")
+        room.command("session.send", session_id="chat-1", text="I am Ana.")
+        await room.say("Hello?")
+
+    room = chat(["Well,", " there", " is", " a lot."])(scene)
+    assert room.shown() == ["Well, there", "I am Ana.", ""]
+    assert room.model.open == 0
+    assert len(room.model.asked) == 1
+
+
 def test_cancelling_an_answer_ends_the_turn() -> None:
     async def scene(room: Room) -> None:
         room.chat.write("Tell me a story.")
