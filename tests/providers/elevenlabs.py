@@ -62,6 +62,8 @@ class ElevenLabsServer:
         """``synthesize`` gives PCM at 24 kHz for a text; without it every character is a tone."""
         self.key = KEY
         self.manners: deque[Manner] = deque()
+        self.faults: deque[Manner] = deque()
+        """Taken by sockets at their first text, however long they have been open."""
         self.sockets: list[Speech] = []
         self.own_voices: list[dict[str, Any]] = []
         self._synthesize = synthesize
@@ -116,8 +118,9 @@ class ElevenLabsServer:
             if not text.strip():
                 continue
             if not said:
+                manner = self.faults.popleft() if self.faults else manner
                 await asyncio.sleep(manner.first)
-            for part in text.split():
+            for part in [text.strip()] if self._synthesize else text.split():
                 if said == manner.words and manner.then:
                     await self._misbehave(request, socket, manner.then)
                     return
