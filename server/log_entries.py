@@ -28,6 +28,8 @@ MAX_BODY = 64 * 1024
 """Characters of an entry; in a larger one long values are cut."""
 
 MAX_VALUE = 16 * 1024
+_to_json = json.JSONEncoder(separators=(",", ":")).encode  # ``json.dumps`` would make a new one each time
+
 LIFECYCLE = ("call.started", "call.ended")
 """What the log of an agent holds."""
 
@@ -346,7 +348,7 @@ def without_seq(body: str) -> str:
 
 def _dump(entry: Entry, call: str | None, agent: str, data: dict[str, Any]) -> str:
     envelope = {"ts": entry.ts, "call": call, "agent": agent, "type": entry.type, "ephemeral": entry.ephemeral}
-    return json.dumps({**envelope, "data": data}, separators=(",", ":"))[1:]
+    return _to_json({**envelope, "data": data})[1:]
 
 
 def _cut(value: Any) -> Any:

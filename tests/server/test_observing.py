@@ -23,6 +23,7 @@ from server.observer import MAX_UNSENT
 from server.registry import AgentKey
 from tests.redis_server import RedisServer
 from tests.server.backends import SECONDS, House, bearer, house, until
+from tests.server.test_chat import page, say, think
 
 MARA, LEO, THEIRS = AgentKey("acme", "mara"), AgentKey("acme", "leo"), AgentKey("globex", "mara")
 
@@ -526,3 +527,40 @@ async def test_any_server_of_a_fleet_shows_the_calls_of_all(own_redis: RedisServ
         _, page = await one.get("/v1/calls/c1/events", bearer("acme"), after="4")
         stored = [frame for frame in frames if not frame["ephemeral"]]
         assert stored == page["entries"]
+
+
+async def test_a_chat_is_written_down_like_a_call() -> None:
+    async with house() as server, server.backend("acme") as backend:
+        think(server, ["Hello", " you."])
+        await backend.create("mara", llm="local", prompt="Be kind.")
+        async with page(server, metadata='{"userId": "u1"}') as browser:
+            chat_id = (await browser.next())["session_id"]
+            async with watching(server, token=await token(server), call=chat_id) as observer:
+                await server.log.settle(SECONDS)
+                started = await observer.next()  # or the marker, when it came before the first entry was written
+                started = started if started["type"] == "call.started" else await observer.next()
+                assert (started["data"]["channel"], started["data"]["metadata"]) == ("chat", {"userId": "u1"})
+                await say(browser, "Hi")
+                await browser.socket.close()
+                frames = await observer.until("call.summary")
+        kinds = [frame["type"] for frame in frames if frame["type"] != "log.caught_up"]
+        assert kinds == [
+            *("turn.start", "user.message", "turn.end"),
+            *("turn.start", "bot.speaking", "bot.word", "bot.speaking", "bot.finished", "turn.end"),
+            *("call.ended", "call.summary"),
+        ]
+        assert [frame["data"].get("text") for frame in frames if frame["type"] == "bot.speaking"] == ["", "Hello you."]
+        assert frames[-1]["data"]["metrics"]["e2e"]["n"] == 1
+
+
+async def test_a_session_that_comes_back_under_its_id_goes_on_in_the_same_log() -> None:
+    async with house() as server:
+        Session(server, MARA, "chat-1").start().end()
+        again = Session(server, MARA, "chat-1").start()
+        await server.log.settle(SECONDS)
+        async with watching(server, token=await token(server), call="chat-1", after=3) as observer:
+            started, caught_up = await observer.until("log.caught_up")
+            assert (started["type"], started["seq"], caught_up["seq"]) == ("call.started", 4, 4)
+            again.end()
+            assert summary(await observer.until("call.summary")) == [(5, "call.ended"), (6, "call.summary")]
+            assert (await observer.closed())[0] == 1000
