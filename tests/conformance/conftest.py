@@ -18,7 +18,7 @@ from tests.conformance.sdk import Agent, Sdk
 from tests.conformance.voice import VoiceSession
 from tests.server.backends import KEYS, House, house
 
-WORD_SAID = 0.12
+WORD_SAID = 0.08
 """Seconds; the bot speaks faster here than it does for measurements."""
 
 SCRIPTED = {"stt": "instant", "llm": "instant", "tts": "instant"}

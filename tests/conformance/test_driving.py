@@ -13,7 +13,7 @@ from tests.conformance.inbox import Frame
 from tests.conformance.sdk import Sdk, SdkError
 from tests.conformance.test_talking import LLM, milestones, spoken
 
-LONG = " ".join(["and so on"] * 60)
+LONG = " ".join(["and so on"] * 90)
 
 
 async def test_row_11_variables_are_there_before_the_turn_is_answered(serve: Serve) -> None:
@@ -94,7 +94,7 @@ async def test_row_16_the_applications_own_model_answers(serve: Serve) -> None:
             voice.send_text("Tell me")
             await voice.inbox.next("bot.word")
             heard = sdk.inbox.mark
-            await voice.say(spoken(2.0))
+            await voice.say(spoken(1.4))
             await sdk.inbox.next("bot.finished", since=heard)
             (first, asked), (second, asked_again) = streams
             assert (first.aborted, second.aborted) == (True, False)

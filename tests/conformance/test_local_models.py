@@ -66,8 +66,8 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]
 
 
 def question(name: str) -> Pcm:
-    """A recorded voice at the rate of a microphone, and silence after it."""
-    return np.concatenate([np.repeat(recording(name), SOUND), np.zeros(RATE, np.int16)])
+    """A recorded voice at the rate of a microphone."""
+    return np.repeat(recording(name), SOUND)
 
 
 async def heard(voice: VoiceSession) -> str:

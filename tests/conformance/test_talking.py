@@ -23,10 +23,8 @@ PAGE = "https://shop.example"
 
 @cache
 def spoken(seconds: float) -> Pcm:
-    """So much of a voice, and a second of silence after it."""
-    heard = recording("human-00.flac")
-    voice = np.repeat(heard[: round(seconds * 16_000)], RATE // 16_000)
-    return np.concatenate([voice, np.zeros(RATE, np.int16)])
+    """So much of a voice."""
+    return np.repeat(recording("human-00.flac")[: round(seconds * 16_000)], RATE // 16_000)
 
 
 def milestones(inbox: Inbox, *events: str, since: int = 0) -> list[str]:
@@ -94,7 +92,7 @@ async def test_row_6_a_spoken_question_is_answered(serve: Serve) -> None:
     async with serve() as place, place.sdk() as sdk:
         agent = sdk.agent("mara", llm=LLM, turn_detection="silence")
         async with place.calling(agent, metadata={"userId": "u_1"}, page={"userId": "x", "p": 1}) as (voice, call):
-            await voice.say(spoken(2.0))
+            await voice.say(spoken(1.4))
             await voice.inbox.next("bot.finished")
             assert call.metadata == {"userId": "u_1", "p": 1}
             bubbles = [(bubble.role, bubble.interim) for bubble in voice.state.bubbles]
@@ -116,10 +114,10 @@ async def test_row_7_barge_in_after_two_seconds_is_a_new_turn(serve: Serve) -> N
     async with serve() as place, place.sdk() as sdk:
         agent = sdk.agent("mara", llm=LLM, turn_detection="silence")
         async with place.calling(agent) as (voice, call):
-            voice.send_text("recite 90")
-            await voice.inbox.next("bot.word", word_index=20)
+            voice.send_text("recite 120")
+            await voice.inbox.next("bot.word", word_index=28)
             mark, heard = voice.inbox.mark, sdk.inbox.mark
-            await voice.say(spoken(2.5))
+            await voice.say(spoken(1.6))
             cut = await voice.inbox.next("bot.interrupted", reason="user_spoke", since=mark)
             assert cut["played_ms"] >= 2000
             (answer,) = [bubble for bubble in voice.state.bubbles if bubble.interrupted]
@@ -140,10 +138,10 @@ async def test_row_7_barge_in_before_two_seconds_goes_on_with_the_turn(serve: Se
     async with serve() as place, place.sdk() as sdk:
         agent = sdk.agent("mara", llm=LLM, turn_detection="silence", interruption=quick)
         async with place.calling(agent) as (voice, call):
-            voice.send_text("recite 90")
+            voice.send_text("recite 120")
             await voice.inbox.next("bot.word")
             mark, heard = voice.inbox.mark, sdk.inbox.mark
-            await voice.say(spoken(2.0))
+            await voice.say(spoken(1.4))
             cut = await voice.inbox.next("bot.interrupted", reason="continuation", since=mark)
             assert cut["played_ms"] < 2000
             await voice.inbox.next("turn.end", since=mark)
@@ -153,7 +151,7 @@ async def test_row_7_barge_in_before_two_seconds_goes_on_with_the_turn(serve: Se
             first, *_, last = sdk.inbox.all("user.message")
             assert (first["turn_id"], first["message_id"]) != (last["turn_id"], last["message_id"])
             assert first["turn_id"] == last["turn_id"]
-            assert last["text"].startswith("recite 90 ")
+            assert last["text"].startswith("recite 120 ")
             assert cut["message_id"] not in [frame["message_id"] for frame in sdk.inbox.all("message.confirmed")]
             users = [message["content"] for message in await call.get_history() if message["role"] == "user"]
             assert users == [last["text"]]
@@ -227,16 +225,16 @@ async def test_row_9_what_a_page_may_do(serve: Serve) -> None:
             assert updated["config"] == {"language": "es", "voice": "elevenlabs/sarah"}
             await sdk.inbox.next("call.updated", language="es")
             assert call.language == "es"
-            await voice.say(spoken(1.5)[:-RATE])
+            await voice.say(spoken(1.2))
             await voice.inbox.next("user.speaking", since=mark)
             voice.set_muted(True)
             await voice.inbox.next("turn.end", since=mark)
             await voice.inbox.next("bot.finished", since=mark)
             assert (len(voice.state.texts("user")), len(voice.state.texts("bot"))) == (2, 2)
             mark = voice.inbox.mark
-            await voice.say(spoken(1.0))
+            await voice.say(spoken(0.6))
             voice.set_muted(False)
-            await voice.say(spoken(1.5))
+            await voice.say(spoken(1.0))
             await voice.inbox.next("bot.finished", since=mark)
             assert len(voice.inbox.all("user.message", since=mark)) == 1
             assert "three apples" not in place.model.system
