@@ -278,7 +278,8 @@ class Sdk(Emitter):
     async def disconnect(self) -> None:
         self._overdue.cancel()
         self._life.cancel()
-        await asyncio.gather(self._life, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._life
 
     async def __aenter__(self) -> Self:
         return self
@@ -400,7 +401,7 @@ class Sdk(Emitter):
 
     def _of_a_call(self, event: Frame, agent: Agent | None) -> None:
         name = event["event"]
-        if (waiting := self._requests.get(event.get("requestId", ""))) and not waiting.done():
+        if (waiting := self._requests.get(str(event.get("requestId")))) and not waiting.done():
             waiting.set_result(event)
             return
         if not name.startswith(OF_CALLS):
