@@ -15,8 +15,9 @@ from aiohttp import web
 
 from config.agent import VoiceConfig
 from media.audio import OUTPUT_RATE
-from media.encoding import Format, encoder
+from media.encoding import Format
 from pipeline.background import Background
+from pipeline.encoding import Codec, encoding
 from pipeline.engine import EngineError
 from pipeline.generation import closing
 from pipeline.recital import recite
@@ -73,41 +74,42 @@ class AudioSpeech:
                 async with self._background.engine("tts", who.engine, org) as lent:
                     voice = lent.bound(VoiceConfig(voice_id=who.voice or None, model=who.model))
                     said = recite(voice, asked.input, voice=who.voice, language=who.language, speed=asked.speed)
-                    async with closing(said) as chunks:
-                        return await self._send(request, asked, chunks)
+                    async with closing(said) as chunks, encoding(self._background, asked.form, asked.rate) as codec:
+                        return await _send(request, asked, chunks, codec)
             except EngineError as error:
                 raise failure(error) from None
 
-    async def _send(
-        self, request: web.Request, asked: SpeechRequest, chunks: AsyncIterator[SpeechChunk]
-    ) -> web.StreamResponse:
-        """Raises only what happens before anything is sent."""
-        chunk = await anext(chunks, None)
-        if chunk is None:
-            raise ApiError(400, "There is nothing in the input that can be spoken", "BAD_REQUEST")
-        writer = (_Events if asked.timestamps else _Sound)(request, asked)
-        try:
-            await writer.begin()
-            while chunk is not None:
-                await writer.chunk(chunk)
-                chunk = await anext(chunks, None)
-            await writer.finish()
-        except EngineError as error:
-            logger.warning("speech %s broke off: %s", writer.id, error)
-            await writer.fail(failure(error))
-        except ConnectionError:  # the client has heard enough
-            logger.debug("speech %s: its client left", writer.id)
-        return writer.response
+
+async def _send(
+    request: web.Request, asked: SpeechRequest, chunks: AsyncIterator[SpeechChunk], codec: Codec
+) -> web.StreamResponse:
+    """Raises only what happens before anything is sent."""
+    chunk = await anext(chunks, None)
+    if chunk is None:
+        raise ApiError(400, "There is nothing in the input that can be spoken", "BAD_REQUEST")
+    writer = (_Events if asked.timestamps else _Sound)(request, asked, codec)
+    try:
+        await writer.begin()
+        while chunk is not None:
+            await writer.chunk(chunk)
+            chunk = await anext(chunks, None)
+        await writer.finish()
+    except EngineError as error:
+        logger.warning("speech %s broke off: %s", writer.id, error)
+        await writer.fail(failure(error))
+    except ConnectionError:  # the client has heard enough
+        logger.debug("speech %s: its client left", writer.id)
+    return writer.response
 
 
 class _Sound:
     """The answer as bytes of sound."""
 
-    def __init__(self, request: web.Request, asked: SpeechRequest) -> None:
+    def __init__(self, request: web.Request, asked: SpeechRequest, codec: Codec) -> None:
         self.id = request_id()
         self._request = request
         self._asked = asked
-        self._encoder = encoder(asked.form, asked.rate)
+        self._codec = codec
         self._samples = 0
         self.response = web.StreamResponse(headers=self._headers())
 
@@ -118,7 +120,7 @@ class _Sound:
         await self._write(await self._encoded(chunk))
 
     async def finish(self) -> None:
-        await self._write(await asyncio.to_thread(self._encoder.finish))
+        await self._write(await self._codec.finish())
         await self.response.write_eof()
 
     async def fail(self, refusal: ApiError) -> None:
@@ -128,7 +130,7 @@ class _Sound:
 
     async def _encoded(self, chunk: SpeechChunk) -> bytes:
         self._samples += len(chunk.pcm)
-        return await asyncio.to_thread(self._encoder.encode, chunk.pcm)
+        return await self._codec.encode(chunk.pcm)
 
     async def _write(self, data: bytes) -> None:
         if not data:
@@ -142,7 +144,7 @@ class _Sound:
 
     def _headers(self) -> dict[str, str]:
         return {
-            "Content-Type": self._encoder.content_type,
+            "Content-Type": self._codec.content_type,
             "Cache-Control": "no-store",
             "X-Sample-Rate": str(self._asked.rate),
             "X-Channels": "1",
@@ -165,7 +167,7 @@ class _Events(_Sound):
         await self._sound(await self._encoded(chunk))
 
     async def finish(self) -> None:
-        await self._sound(await asyncio.to_thread(self._encoder.finish))
+        await self._sound(await self._codec.finish())
         await self._tell("done", characters=len(self._asked.input), audio_ms=self._samples * 1000 // OUTPUT_RATE)
         await self._write(b"data: [DONE]\n\n")
         await self.response.write_eof()

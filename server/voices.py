@@ -10,12 +10,12 @@ from aiohttp import web
 
 from config.identity import DEFAULT_ORG, base_language
 from config.settings import Settings
-from media.encoding import encoder
 from pipeline.background import Background
+from pipeline.encoding import encoding
 from pipeline.engine import TABLE, EngineError
 from pipeline.recital import recite
 from pipeline.tts import Voice
-from server.admission import Admission
+from server.admission import Admission, failure
 from server.catalogue import Speaker, voices
 from server.http import ApiError, answer, base_url, client_address
 from server.languages import described
@@ -105,12 +105,11 @@ class Voices:
         try:
             async with self._background.engine("tts", found.engine) as lent:
                 said = recite(lent.engine, text, voice=found.voice, language=found.language)
-                chunks = [chunk.pcm async for chunk in said]
+                async with encoding(self._background, "mp3", PREVIEW_RATE) as codec:
+                    parts = [await codec.encode(chunk.pcm) async for chunk in said]
+                    return b"".join([*parts, await codec.finish()])
         except EngineError as error:
-            raise ApiError(502, str(error), "UPSTREAM_ERROR") from None
-        codec = encoder("mp3", PREVIEW_RATE)
-        parts = [await asyncio.to_thread(codec.encode, pcm) for pcm in chunks]
-        return b"".join([*parts, await asyncio.to_thread(codec.finish)])
+            raise failure(error) from None
 
     def _client(self, request: web.Request) -> str:
         return network_of(client_address(request, trust_proxy=self._settings.trust_proxy))
