@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -29,6 +30,12 @@ PAGE = 200
 MAX_PAGE = 1000
 MAX_CURSOR = 1 << 53
 """Integers that JavaScript holds."""
+
+PER_SECOND = 250
+"""Observers that are let in; those who come faster, all together when a network is back, wait for their turn."""
+
+LONGEST_WAIT = 10.0
+"""Seconds."""
 
 LEAVING = 1001, "the server is going away"
 SETTLE_SECONDS = 1.0
@@ -63,6 +70,8 @@ class Observing:
         self._log = log
         self._pipes: set[Pipe] = set()
         self._closing = False
+        self._free = 0.0
+        """When the next observer may be let in; the loop's time."""
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -91,30 +100,30 @@ class Observing:
 
     async def attach(self, request: web.Request) -> web.WebSocketResponse:
         """Follow a call or an agent from a cursor."""
-        async with self._observer(request) as (socket, pipe):
-            if pipe is None:
+        async with self._observer(request) as (socket, admitted):
+            if admitted is None:
                 return socket
+            pipe, sight = admitted
             try:
-                sight = await self._sight(request)
                 log, after = await self._asked(sight, request.query), _number(request.query, "after", 0)
             except (ApiError, AccessError) as refusal:
                 await _refuse(socket, refusal)
-                return socket
-            await pipe.run(LogObserver(pipe, self._log, log, after).work())
+            else:
+                await pipe.run(LogObserver(pipe, self._log, log, after).work())
         return socket
 
     async def stream(self, request: web.Request) -> web.WebSocketResponse:
         """Follow all calls of agents from now on, or one of them from a cursor."""
-        async with self._observer(request) as (socket, pipe):
-            if pipe is None:
+        async with self._observer(request) as (socket, admitted):
+            if admitted is None:
                 return socket
+            pipe, sight = admitted
             try:
-                sight = await self._sight(request)
                 observer = await self._streamed(pipe, sight, request.query)
             except (ApiError, AccessError) as refusal:
                 await _refuse(socket, refusal)
-                return socket
-            await pipe.run(observer.work())
+            else:
+                await pipe.run(observer.work())
         return socket
 
     async def close(self) -> None:
@@ -125,27 +134,48 @@ class Observing:
             pipe.end(*LEAVING)
 
     @asynccontextmanager
-    async def _observer(self, request: web.Request) -> AsyncIterator[tuple[web.WebSocketResponse, Pipe | None]]:
-        """A socket, and its pipe unless there are too many. Nobody is refused before the upgrade: browsers would not
-        tell why.
+    async def _observer(
+        self, request: web.Request
+    ) -> AsyncIterator[tuple[web.WebSocketResponse, tuple[Pipe, Sight] | None]]:
+        """A socket, and what goes with it unless it was refused. Nobody is before the upgrade: browsers would not tell
+        why.
         """
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_SECONDS, max_msg_size=MAX_FRAME, compress=False, timeout=CLOSE_SECONDS
         )
-        await socket.prepare(request)
-        if request.transport is None or self._closing:
+        try:
+            sight = await self._sight(request)
+            if self._closing or len(self._pipes) >= self._most:
+                raise ApiError(503, "Too many observers", "TOO_MANY_OBSERVERS")
+            await self._turn()
+        except (ApiError, AccessError) as refusal:
+            await socket.prepare(request)
+            await _refuse(socket, refusal)
             yield socket, None
             return
-        if len(self._pipes) >= self._most:
-            await _refuse(socket, ApiError(503, "Too many observers", "TOO_MANY_OBSERVERS"))
+        await socket.prepare(request)
+        if request.transport is None:
             yield socket, None
             return
         pipe = Pipe(socket, request, request.transport)
         self._pipes.add(pipe)
         try:
-            yield socket, pipe
+            yield socket, (pipe, sight)
         finally:
             self._pipes.discard(pipe)
+
+    async def _turn(self) -> None:
+        """Wait for one's own, so that a thousand who come at once do not keep the media clock from its work.
+
+        Raises ``ApiError`` when that would take too long.
+        """
+        now = asyncio.get_running_loop().time()
+        wait = max(0.0, self._free - now)
+        if wait > LONGEST_WAIT:
+            raise ApiError(503, "Too many observers at once", "TOO_MANY_OBSERVERS")
+        self._free = now + wait + 1 / PER_SECOND
+        if wait:
+            await asyncio.sleep(wait)
 
     async def _sight(self, request: web.Request) -> Sight:
         """Raises ``AccessError``."""

@@ -17,6 +17,7 @@ import redis
 
 from config.agent import AgentConfig
 from pipeline import events
+from server import observing
 from server.feed import Feed
 from server.log_store import LogKey, StoreError
 from server.observer import MAX_UNSENT
@@ -451,6 +452,27 @@ async def test_there_are_not_too_many_observers() -> None:
             await until(lambda: len(server.log._fanout._followers[LogKey("acme", "agent", "mara")]) == 1)
             async with watching(server, token=key, agent="mara") as again:
                 assert (await again.next())["type"] == "log.caught_up"
+
+
+async def test_observers_who_come_all_at_once_are_let_in_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observing, "PER_SECOND", 2)
+    monkeypatch.setattr(observing, "LONGEST_WAIT", 1.2)
+    async with house() as server:
+        key, loop = await token(server), asyncio.get_running_loop()
+        began = loop.time()
+
+        async def come() -> tuple[float, str]:
+            async with watching(server, token=key, agent="mara") as observer:
+                frame = await observer.next()
+                return loop.time() - began, frame.get("error", "")
+
+        came = await asyncio.gather(*(come() for _ in range(6)))
+        refused = [text for _, text in came if text]
+        assert set(refused) == {"Too many observers at once"}
+        assert 1 <= len(refused) <= 4
+        assert max(at for at, text in came if not text) > 0.9
+        async with watching(server, token="forged", agent="mara") as observer:
+            assert await observer.refused() == "Invalid or expired token", "who has no token waits for nothing"
 
 
 async def test_observers_hear_the_end_before_the_server_leaves() -> None:
