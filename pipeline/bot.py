@@ -40,7 +40,7 @@ class Bot:
         self._mind = mind
         self._engines = engines
         self._speaking = Speaking(playout, publish, self._remember)
-        self._voicing = Voicing(self._speaking, publish, self._voice())
+        self._voicing = Voicing(self._speaking, publish, self._voice(), mind.briefing.meter)
         self._answering = Answering(
             voicing=self._voicing,
             speaking=self._speaking,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from config.agent import AgentConfig, LlmConfig
 from pipeline.conversation import Conversation
 from pipeline.llm import GenerateOptions, LanguageModel, Message
+from pipeline.meter import Meter
 from pipeline.prompt import PromptTemplate
 from pipeline.skills import Skills
 
@@ -27,6 +28,8 @@ class Question:
     messages: Sequence[Message]
     options: GenerateOptions
     tools: Sequence[dict[str, Any]] = ()
+    meter: Meter = field(default_factory=Meter, compare=False)
+    """Where the answer counts."""
 
 
 class Briefing:
@@ -51,6 +54,7 @@ class Briefing:
         self.ui_context: dict[str, str] = {}
         self.instructions: str | None = None
         """In place of the agent's prompt."""
+        self.meter = Meter()
         self._channel = channel
         self._clock = clock
         self.agent = agent
@@ -92,7 +96,7 @@ class Briefing:
         )
         prompt = self._template().system_prompt(self._clock())
         messages = (conversation or self.conversation).for_model(prompt)
-        return Question(engine, messages, options, self._tools(run=tools))
+        return Question(engine, messages, options, self._tools(run=tools), self.meter)
 
     def _tools(self, *, run: bool) -> tuple[dict[str, Any], ...]:
         """The agent's and those of its active skills, each name once. ``run``: somebody is there to run them."""

@@ -152,6 +152,7 @@ class Call:
             publish=self._publish,
             interlocutor=self,
             wall_clock=self._wall_clock,
+            meter=self._mind.briefing.meter,
         )
         self._desk = Desk(self.id, self._mind.handlers(), self._bot.handlers(), self._handlers())
         self._task = asyncio.create_task(self._live(), name=f"call {self.id}")
@@ -349,6 +350,7 @@ class Call:
                 started_at=self._wall_clock(started),
                 ended_at=self._wall_clock(now),
                 messages=self._mind.conversation.messages(),
+                usage=self._mind.briefing.meter.rows() or None,
             )
         )
         if not self._line_closed:

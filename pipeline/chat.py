@@ -164,6 +164,7 @@ class Chat:
                 ChatEnded(
                     reason=reason,
                     messages=self._mind.conversation.messages(),
+                    usage=self._mind.briefing.meter.rows() or None,
                     duration_seconds=round(now - self._started, 3),
                     started_at=round(self._started, 3),
                     ended_at=round(now, 3),

@@ -353,6 +353,8 @@ class CallEnded(Event):
     started_at: float
     ended_at: float
     messages: list[dict[str, Any]] | None = None
+    usage: list[dict[str, Any]] | None = None
+    """See ``pipeline.meter`` (ours, additive)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -431,6 +433,8 @@ class ChatEnded(Event):
     messages: list[dict[str, Any]]
     reason: str
     """``closed``, ``hangup``, ``idle_timeout``, ``server_shutdown``, … (ours, additive)."""
+    usage: list[dict[str, Any]] | None = None
+    """See ``pipeline.meter`` (ours, additive)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

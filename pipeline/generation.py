@@ -59,6 +59,7 @@ class Generation:
                         self.calls.append(delta)
                     case Usage():
                         self.usage = delta
+                        question.meter.thought(self.engine or question.engine.name, delta)
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ from pipeline.events import (
     UserMessage,
     UserSpeaking,
 )
+from pipeline.meter import Meter
 from pipeline.recognition import PRE_ROLL_MS, Recognition
 from pipeline.stt import SpeechToText, Transcript, TurnGuess
 from pipeline.turn import FRAME, State, TurnMachine
@@ -147,9 +148,10 @@ class Hearing:
         publish: Callable[[Event], None],
         interlocutor: Interlocutor,
         wall_clock: Callable[[float], float],
+        meter: Meter | None = None,
     ) -> None:
         """``wall_clock`` gives the epoch seconds of a moment of the loop's clock."""
-        self.recognition = Recognition(engine, machine.language, self)
+        self.recognition = Recognition(engine, machine.language, self, meter)
         self._machine = machine
         self._ear = Ear(ears, self._observe)
         self._publish = publish

@@ -7,8 +7,9 @@ import logging
 from collections import deque
 from typing import Protocol
 
-from media.audio import FRAME_MS, Pcm
+from media.audio import FRAME_MS, INPUT_RATE, Pcm
 from pipeline.engine import EngineError
+from pipeline.meter import Meter
 from pipeline.stt import SpeechToText, Stream, Transcript, TurnGuess
 
 logger = logging.getLogger(__name__)
@@ -37,10 +38,13 @@ class RecognitionListener(Protocol):
 class Recognition:
     """Speech to text for one call. Every method is synchronous; results come to the listener."""
 
-    def __init__(self, engine: SpeechToText, language: str, listener: RecognitionListener) -> None:
+    def __init__(
+        self, engine: SpeechToText, language: str, listener: RecognitionListener, meter: Meter | None = None
+    ) -> None:
         self._engine = engine
         self._language = language
         self._listener = listener
+        self._meter = meter or Meter()
         self._before: deque[Pcm] = deque(maxlen=(PRE_ROLL_MS + NOTICING_MS) // FRAME_MS)
         self._listening = False
         self._stale = False
@@ -76,7 +80,7 @@ class Recognition:
     def write(self, pcm: Pcm) -> None:
         """One frame at ``INPUT_RATE``: for the recogniser while it listens, else kept as pre-roll."""
         if self._listening and self._stream:
-            self._stream.write(pcm)
+            self._hear(pcm)
         else:
             self._before.append(pcm)
 
@@ -85,7 +89,12 @@ class Recognition:
         self.open()
         self._listening = self._stream is not None
         while self._before and self._stream:
-            self._stream.write(self._before.popleft())
+            self._hear(self._before.popleft())
+
+    def _hear(self, pcm: Pcm) -> None:
+        if self._stream:
+            self._stream.write(pcm)
+            self._meter.heard(self._engine.name, len(pcm) / INPUT_RATE)
 
     def pause(self) -> None:
         if self._stream:

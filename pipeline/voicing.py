@@ -7,11 +7,13 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
+from media.audio import OUTPUT_RATE
 from pipeline.captions import Captions
 from pipeline.clauses import ClauseSplitter, clauses
 from pipeline.engine import EngineError
 from pipeline.events import CallError, Event
 from pipeline.generation import closing
+from pipeline.meter import Meter
 from pipeline.speakable import Spoken, spoken
 from pipeline.speaking import Memory, Speaking, Utterance
 from pipeline.tts import SpeechChunk, TextToSpeech
@@ -34,10 +36,13 @@ class Voice:
 class Voicing:
     """The voice of one call. Utterances that are said at the same time wait for one another."""
 
-    def __init__(self, speaking: Speaking, publish: Callable[[Event], None], voice: Voice) -> None:
+    def __init__(
+        self, speaking: Speaking, publish: Callable[[Event], None], voice: Voice, meter: Meter | None = None
+    ) -> None:
         self.voice = voice
         """Whoever speaks the next utterance."""
         self._speaking = speaking
+        self._meter = meter or Meter()
         self._publish = publish
         self._loop = asyncio.get_running_loop()
 
@@ -80,6 +85,7 @@ class Voicing:
                     return
                 said = True
                 captions.expect(piece)
+                self._meter.said(voice.engine.name, characters=len(piece.text), seconds=0.0)
                 yield piece.text
 
         begun = False
@@ -89,6 +95,8 @@ class Voicing:
                 async with closing(sound) as chunks:
                     async for chunk in chunks:
                         limit.reschedule(None)
+                        seconds = len(chunk.pcm) / OUTPUT_RATE
+                        self._meter.said(voice.engine.name, characters=0, seconds=seconds)
                         if not begun:
                             if confirmed:
                                 await confirmed.wait()

@@ -55,7 +55,7 @@ for a backend it tells of a limit, and comes before ``call.ended``. What an agen
 was told at the registration.
 """
 
-HIDDEN_FIELDS = {"call.ended": frozenset({"messages"})}
+HIDDEN_FIELDS = {"call.ended": frozenset({"messages", "usage"})}
 """Of browsers."""
 
 BEGINNINGS = frozenset({"call.started", "llm.chat.started"})

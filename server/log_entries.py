@@ -127,15 +127,16 @@ class Scribe:
         self._write("call.started", **ends, channel=channel, metadata=event.metadata)
 
     def _ended(self, event: events.CallEnded | events.ChatEnded) -> None:
-        self._end(event.reason, event.duration_seconds)
+        self._end(event.reason, event.duration_seconds, event.usage or [])
 
     def _failed(self, _: events.ChatFailed) -> None:
-        self._end("failed", round(self._ts - self._began, 3))
+        self._end("failed", round(self._ts - self._began, 3), [])
 
-    def _end(self, reason: str, duration: float) -> None:
+    def _end(self, reason: str, duration: float, usage: list[dict[str, Any]]) -> None:
         self._end_turn()
         self._write("call.ended", reason=reason, duration=duration)
-        self._write("call.summary", metrics=metrics(self._answers), reason=reason)
+        used = {"usage": usage} if usage else {}  # ours, additive
+        self._write("call.summary", metrics=metrics(self._answers), reason=reason, **used)
         self._open = False
 
     # --- turns

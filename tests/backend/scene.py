@@ -31,7 +31,7 @@ TERMINAL = frozenset({"bot.finished", "bot.interrupted", "reply.rejected"})
 UNTOLD = frozenset(
     {"event", "agent_id", "call_id", "seq", "ts", "timestamp", "language", "confidence", "latency_ms", "lag_ms"}
     | {"probability", "start_time", "end_time", "word_index", "duration_ms", "played_ms", "started_at", "ended_at"}
-    | {"duration_seconds", "direction", "transport", "from", "to", "session_id"}
+    | {"duration_seconds", "direction", "transport", "from", "to", "session_id", "usage"}
 )
 """Fields without which a story reads better; tests look at them one by one."""
 
