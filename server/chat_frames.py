@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from pipeline.events import ChatDone, ChatEnded, ChatError, ChatFailed, ChatMessage, ChatStarted
+from pipeline.events import ChatDone, ChatEnded, ChatError, ChatFailed, ChatMessage, ChatStarted, LlmToolResult
 from server.feed import Fact
 
 Dialect = Literal["event", "type"]
@@ -26,7 +26,6 @@ SHOWN = {
 TRIED = {
     "chat.token": "llm.chat.token",
     "llm.tool_call": "llm.chat.tool_call",
-    "llm.tool_result": "llm.chat.tool_result",
 }
 """The same for a test session."""
 
@@ -152,6 +151,9 @@ class TrialFrames:
         elif isinstance(event, ChatEnded):
             if self._in_turn:
                 self._fail("The session has ended", fact)
+        elif isinstance(event, LlmToolResult):  # the command line prints the result as a text
+            result = event.result if isinstance(event.result, str) else json.dumps(event.result, ensure_ascii=False)
+            self._write("llm.chat.tool_result", fact, result=result)
         elif name := TRIED.get(event.name):
             self._write(name, fact)
 

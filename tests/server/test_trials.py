@@ -26,7 +26,7 @@ async def test_who_tries_and_who_serves_an_agent_are_two() -> None:
             ("chat.done", "Hi!"),
             ("llm.chat.token", "One moment.", "One moment."),
             ("llm.chat.tool_call",),
-            ("llm.chat.tool_result", "book", {"ok": True}),
+            ("llm.chat.tool_result", "book", '{"ok": true}'),
             ("llm.chat.token", "Do", "Do"),
             ("llm.chat.token", "ne.", "Done."),
             ("llm.chat.done", "One moment.\nDone."),
