@@ -135,6 +135,8 @@ class CallLog:
             after = page.end
             if not page.more:
                 break
+        if not stored:
+            return
         of_agent = LogKey(log.org, "agent", agent)
         for entry in cut_short(stored):
             self._append(log, agent, entry)
