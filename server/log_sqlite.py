@@ -39,8 +39,11 @@ FILE = "calls.sqlite"
 BUSY_SECONDS = 1.0
 """How long another process may hold the file, a backup for example."""
 
-SWEEP = 200
-"""Logs that are deleted at once, and entries of an agent's log; other commits wait meanwhile."""
+SWEEP = 20
+"""Calls that are deleted at once; other commits wait meanwhile."""
+
+TRIM = 500
+"""Entries of an agent's log, likewise."""
 
 SHARE = 0.05
 """Of the calls, the oldest, that go when there is too much."""
@@ -253,11 +256,11 @@ class SqliteStore:
             first = self._writer.execute(oldest, (log, 1)).fetchone()
             if first is None or first[1] > cutoff:
                 continue
-            old = [seq for seq, ts in self._writer.execute(oldest, (log, SWEEP)).fetchall() if ts <= cutoff]
+            old = [seq for seq, ts in self._writer.execute(oldest, (log, TRIM)).fetchall() if ts <= cutoff]
             if old:
                 self._writer.execute("DELETE FROM entries WHERE log = ? AND seq <= ?", (log, old[-1]))
                 self._writer.execute("UPDATE logs SET floor = ? WHERE id = ?", (old[-1], log))
-                again = again or len(old) == SWEEP
+                again = again or len(old) == TRIM
         return again
 
     def _used(self) -> int:
