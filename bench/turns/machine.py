@@ -32,7 +32,8 @@ class Machine:
         self._asked: tuple[float, signals.Verdict] | None = None
 
     def frame(self, now: float, frame: AudioFrame, bot: Playout) -> list[Decision]:
-        state = signals.BotState(busy=bot.busy, audible=bot.audible, played_ms=bot.played_ms, answering=bot.answering)
+        heard = bot.audible or (bot.busy and bot.played_ms > 0)  # one that is halted was heard already
+        state = signals.BotState(busy=bot.busy, audible=heard, played_ms=bot.played_ms, answering=bot.answering)
         until = frame.time + FRAME
         made: list[Decision] = []
 
