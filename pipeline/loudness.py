@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from pipeline.turn_settings import TurnSettings
 
 RISE, FALL = 0.4, 0.1
 """How fast the room's level follows, dB a frame: it settles where 80 of 100 frames are softer."""
+
+UNREST_RISE = 0.02
+"""Weight of one frame in how restless the room is."""
+
+UNRESTS, LEAST_ABOVE_ROOM = 3.0, 4.0
+"""A voice is louder than the room by so many times what that changes by itself, and by so much, dB."""
+
+DELAY = 30
+"""Frames after which what was heard belongs to the room: a voice must not raise what it has to stand out of."""
 
 QUICK = 50
 """Frames at the beginning of a call in which it follows ten times as fast."""
@@ -55,6 +65,8 @@ class Loudness:
         """The bot's voice as it comes back. ``None``: it has not, for all that is known."""
         self._echoes: list[float] = []
         self._frames = 0
+        self._unrest = 0.0  # how far the room is from its level, in the mean, dB
+        self._recent: deque[float] = deque()  # levels that may become the room's
 
     @property
     def soft(self) -> float:
@@ -64,7 +76,10 @@ class Loudness:
     def least(self, settings: TurnSettings) -> float:
         """What is softer does not interrupt: it is somebody else's, or not meant."""
         user = -math.inf if self.user is None else self.user - settings.below_user
-        room = -math.inf if self.room is None else self.room + settings.above_room
+        # What changes little by itself need not be topped by much.
+        known = self._frames >= QUICK
+        margin = min(settings.above_room, max(LEAST_ABOVE_ROOM, UNRESTS * self._unrest) if known else math.inf)
+        room = -math.inf if self.room is None else self.room + margin
         return max(settings.min_level, user, min(room, LOUD))
 
     def is_echo(self, level: float, likeness: float) -> bool:
@@ -82,14 +97,27 @@ class Loudness:
 
     def hear_room(self, level: float) -> None:
         """A frame in which the user does not have the turn."""
+        self._recent.append(level)
+        if self._frames >= QUICK:
+            if len(self._recent) <= DELAY:
+                return
+            level = self._recent.popleft()
+        elif len(self._recent) > DELAY:
+            self._recent.popleft()
         pace = 10 if self._frames < QUICK else 1
         self._frames += 1
+        if self.room is not None:
+            self._unrest += (UNREST_RISE if pace == 1 else 1 / self._frames) * (abs(level - self.room) - self._unrest)
         if self.room is None:
             self.room = level
         elif level > self.room:
             self.room = min(level, self.room + RISE * pace)
         else:
             self.room = max(level, self.room - FALL * pace)
+
+    def forget_recent(self) -> None:
+        """The last frames were the user's after all."""
+        self._recent.clear()
 
     def hear_echo(self, level: float) -> None:
         """A frame of the bot's voice."""

@@ -20,6 +20,33 @@ from media.audio import FRAME_MS
 from pipeline.endpointing import probability_complete, silence_needed
 from pipeline.loudness import Loudness
 from pipeline.phrases import count_words, is_acknowledgement, is_command, is_echo
+from pipeline.turn_rules import (
+    AS_LOUD,
+    DEAF_MS,
+    DISTRUST,
+    EARLY,
+    EARLY_WORDS_MS,
+    GAP_MS,
+    HYSTERESIS,
+    LAG_MS,
+    LAST_WORDS_MS,
+    LONE_WORD_MS,
+    LOUD_WORD_MS,
+    NOISY,
+    OUTLASTING_MS,
+    PERHAPS_MS,
+    PROVEN_MS,
+    SETTLED_WORD_MS,
+    SHORTEST_COMMAND_MS,
+    SHORTEST_VOICE_MS,
+    SILENT,
+    SOFT_MS,
+    STANDING_OUT_MS,
+    TOLD_MS,
+    UNECHOED_MS,
+    WINDOW,
+    WORD_MS,
+)
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
     Ask,
@@ -44,63 +71,6 @@ from pipeline.turn_signals import (
 )
 
 FRAME = FRAME_MS / 1000
-
-HYSTERESIS = 0.15
-"""Voice goes on down to so much below the probability with which it began."""
-
-GAP_MS = 80
-"""Silence inside of voice that does not end it: the closure of a "t"."""
-
-SHORTEST_VOICE_MS = 60
-"""Voice of less is a click: it prolongs nothing."""
-
-EARLY = 1.5
-"""So many times as much voice interrupts while echo is not cancelled yet."""
-
-EARLY_WORDS_MS = 400
-"""What a recogniser makes of less voice, while it still goes on, is anybody's guess."""
-
-LONE_WORD_MS = 500
-"""Voice of one word that interrupts alone."""
-
-SETTLED_WORD_MS, WORD_MS = 150, 220
-"""Voice that a word takes at least, in a hurry and usually: more words than that were not said."""
-
-DEAF_MS = 450
-"""So much longer is voice that interrupts where no words can come: no acknowledgement is that long."""
-
-SHORTEST_COMMAND_MS = 100
-"""Loud and sure voice that a word such as "stop" must have."""
-
-NOISY = 10.0
-"""After noise that was long taken for voice only words halt the bot for so long, s."""
-
-AS_LOUD = 6.0
-"""Who is not softer than the user was before by this much, dB, is the user, whatever is said."""
-
-LAST_WORDS_MS = 700
-"""A bot that has less left to say says it: who speaks now does not interrupt but answers."""
-
-LAG_MS = 80
-"""The neural detector is so late; what the cheap one heard before counts as soon as it agrees."""
-
-SOFT_MS = 700
-"""Voice that is much softer than the user's for so long is somebody else's."""
-
-TOLD_MS = 400
-"""A pause in mid-sentence is told from then on: shorter ones belong to speaking."""
-
-OUTLASTING_MS = 300
-"""Voice that lasts so much longer than the bot's is not its echo."""
-
-PERHAPS_MS = 40
-"""So much of what may be voice lowers the bot's, before the neural detector has heard it."""
-
-PROVEN_MS = 140
-"""After so long the neural detector must have agreed."""
-
-DISTRUST = 2.0
-"""When it did not, the cheap one is not believed for so long, s: there is noise."""
 
 
 class State(enum.Enum):
@@ -141,11 +111,13 @@ class TurnMachine:
         self._ducked = 0.0  # when, s
         self._distrusted = self._noisy = 0.0  # until then
         self._bot_heard = 0  # ms in the whole call
+        self._unechoed = 0  # of them those in which the microphone was silent
         # since someone was noticed
         self._voiced = 0  # ms
         self._over_bot = False  # that was while the bot spoke
         self._alone = 0  # ms of voice since it does not
         self._sure_ms = 0  # of them loud and sure
+        self._loud_ms = 0  # of them loud
         self._loudest = -math.inf
         self._passed = False  # enough of that, and close enough together, to halt the bot
         self._yielding: type[Duck] | type[PausePlayback] | None = None  # what the bot was last told to do
@@ -248,8 +220,10 @@ class TurnMachine:
         sure = heard and loud and voice.probability >= settings.confidence
         self._sure.append(sure)
         self._sure_ms += FRAME_MS * sure
+        self._loud_ms += FRAME_MS * (heard and loud)
         self._loudest = max(self._loudest, voice.level) if heard else self._loudest
         self._bot_heard += FRAME_MS * bot.audible
+        self._unechoed += FRAME_MS * (bot.audible and voice.level < SILENT)
         return heard and self._run >= min(SHORTEST_VOICE_MS, settings.onset_ms)
 
     def _quiet(self, time: float, bot: BotState) -> Iterator[Decision]:
@@ -259,20 +233,27 @@ class TurnMachine:
             if bot.audible and may_interrupt and (self._sure[-1] or perhaps) and time >= self._noisy:
                 self._yielding, self._ducked = Duck, time
                 yield Duck()
-        elif not self._run and (time - self._ducked) * 1000 >= PROVEN_MS:
+        elif not (self._run and self._stands_out()) and (time - self._ducked) * 1000 >= PROVEN_MS:
             self._distrusted = time + DISTRUST
             yield from self._stop_yielding()
         if self._gap or self._run < self.settings.onset_ms:
             return
+        if bot.busy and not self._stands_out():
+            return
         self.state = State.NOTICED
         self._began, self._ceased = self._run_began, time + FRAME
         self._voiced, self._sure_ms, self._loudest = self._run, sum(self._sure) * FRAME_MS, self._level
+        self._loud_ms = self._sure_ms
         self._over_bot, self._alone = bot.audible, 0
         yield Listen()
         if bot.busy and not bot.audible and may_interrupt and time >= self._noisy:  # it does not begin to speak now
             self._yielding = PausePlayback
             yield PausePlayback()
         yield from self._noticed(time, heard=True, bot=bot)
+
+    def _stands_out(self) -> bool:
+        """Whether the voice that goes on is more than what the room does all the time."""
+        return self.settings.soft_words or sum(self._sure) * FRAME_MS >= STANDING_OUT_MS
 
     def _noticed(self, time: float, heard: bool, bot: BotState) -> Iterator[Decision]:
         settings = self.settings
@@ -301,7 +282,7 @@ class TurnMachine:
 
     def _is_noise(self) -> bool:
         """So much loud voice without a word: it has halted the bot for nothing, and shall not again for a while."""
-        if self.deaf or self._text or self._yielding is not PausePlayback or self._voiced < self.settings.wordless_ms:
+        if self.deaf or self._text or self._yielding is not PausePlayback or self._loud_ms < self.settings.wordless_ms:
             return False
         self._noisy = self._now + NOISY
         return True
@@ -315,7 +296,7 @@ class TurnMachine:
     def _barge_in(self, bot: BotState) -> Iterator[Decision]:
         settings = self.settings
         needed = settings.interrupt_ms
-        if bot.audible and self._bot_heard < settings.guard_ms:
+        if bot.audible and self._bot_heard < settings.guard_ms and self._unechoed < UNECHOED_MS:
             needed = min(round(needed * EARLY), (self._sure.maxlen or 1) * FRAME_MS)
         enough = sum(self._sure) * FRAME_MS >= needed and self._now >= self._noisy
         self._passed = self._passed or enough
@@ -334,7 +315,7 @@ class TurnMachine:
             return True
         if self._tells:
             words = self._count
-            near = settings.soft_words or self._sure_ms >= SHORTEST_COMMAND_MS
+            near = settings.soft_words or self._sure_ms >= max(SHORTEST_COMMAND_MS, LOUD_WORD_MS * words)
             least = SETTLED_WORD_MS * words if self._settled else max(EARLY_WORDS_MS, WORD_MS * words)
             said = self._text_voice >= least or settings.soft_words
             if near and said and (words >= max(1, settings.min_words) or not bot.audible):
@@ -456,6 +437,7 @@ class TurnMachine:
 
     def _start(self, bot: BotState) -> Iterator[Decision]:
         self.state = State.SPEAKING
+        self._loudness.forget_recent()
         continued = bot.busy and bot.answering and bot.played_ms < self.settings.continuation_ms and self._last_id > 0
         turn_id = self._last_id if continued else self.next_turn()
         if not bot.busy:
@@ -496,4 +478,4 @@ class TurnMachine:
 
 def _remembered(settings: TurnSettings) -> int:
     """Frames in which voice must be found that interrupts."""
-    return max(1, round(settings.interrupt_ms * EARLY) // FRAME_MS)
+    return max(1, round(settings.interrupt_ms * WINDOW) // FRAME_MS)

@@ -9,16 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.phrases import ACKNOWLEDGEMENTS
-from pipeline.turn import (
+from pipeline.turn import FRAME
+from pipeline.turn_rules import (
     DEAF_MS,
     EARLY,
     EARLY_WORDS_MS,
-    FRAME,
     LONE_WORD_MS,
     NOISY,
     OUTLASTING_MS,
     PROVEN_MS,
     SHORTEST_COMMAND_MS,
+    SILENT,
+    UNECHOED_MS,
     WORD_MS,
 )
 from pipeline.turn_settings import TurnSettings
@@ -78,7 +80,7 @@ def test_words_shorten_the_way() -> None:
     assert other.kinds() == [Duck, Listen]
     whispered = later().speak(700, LONG_ANSWER, level=SOFT)
     for text in ("stop", "stop talking now"):
-        assert whispered.read(text, LONG_ANSWER, settled=True).kinds() == [Listen]
+        assert whispered.read(text, LONG_ANSWER, settled=True).kinds() == []  # nobody listens
 
 
 def test_a_lone_word_that_nobody_expects_interrupts_when_it_was_long_enough() -> None:
@@ -183,7 +185,7 @@ def test_an_acknowledgement_of_another_language_is_a_word() -> None:
 def test_the_words_of_the_bot_itself_do_not_interrupt(text: str) -> None:
     saying = "Once upon a time there was a king who had three sons"
     soft = later().speak(1000, LONG_ANSWER, level=-55).read(text, LONG_ANSWER, saying=saying)
-    assert soft.silence(1000, LONG_ANSWER).kinds() == [Listen, Pause, Dismiss]
+    assert soft.silence(1000, LONG_ANSWER).kinds() == []
     loud = later().speak(600, LONG_ANSWER).read(text, LONG_ANSWER, saying=saying)
     assert Start in loud.kinds()  # as loud as the user always is: they repeat it
     strange = Replay().silence(3000, LONG_ANSWER).speak(600, LONG_ANSWER)  # nobody has spoken before
@@ -201,7 +203,7 @@ def test_frames_of_echo_are_no_voice() -> None:
 def test_soft_voices_do_not_interrupt() -> None:
     """A television, much softer than the user was before."""
     replay = later().speak(5000, LONG_ANSWER, level=SOFT).silence(1000, LONG_ANSWER)
-    assert replay.kinds() == [Listen, Pause, Dismiss]
+    assert replay.kinds() == []
     assert PausePlayback in later().speak(1000, LONG_ANSWER, level=SOFT + 2).kinds()
     unknown = Replay().silence(2000, LONG_ANSWER).speak(1000, LONG_ANSWER, level=SOFT)  # nobody spoke before
     assert PausePlayback in unknown.kinds()
@@ -224,7 +226,7 @@ def test_what_the_room_is_full_of_does_not_interrupt() -> None:
 
 def test_unsure_voice_does_not_interrupt() -> None:
     replay = later().hear(ms=3000, voice=0.65, bot=LONG_ANSWER).silence(1000, LONG_ANSWER)
-    assert replay.kinds() == [Listen, Pause, Dismiss]
+    assert replay.kinds() == []
 
 
 def test_the_first_seconds_of_the_bot_need_more() -> None:
@@ -366,3 +368,31 @@ def test_noise_does_not_keep_a_thinking_bot_silent() -> None:
     replay.speak(9000, THINKING)
     assert replay.kinds().count(PausePlayback) == 1
     assert replay.at(ResumePlayback) < replay.now - 5
+
+
+def test_silence_while_the_bot_speaks_proves_that_there_is_no_echo() -> None:
+    """Then the first seconds of the bot need no more voice than later ones."""
+    heard = Replay().silence(UNECHOED_MS, LONG_ANSWER)
+    began = heard.now
+    heard.speak(600, LONG_ANSWER)
+    assert heard.at(PausePlayback) - began == seconds(USUAL.interrupt_ms)
+    unsure = Replay().hear(ms=UNECHOED_MS, voice=0.0, level=SILENT + 1, bot=LONG_ANSWER)
+    began = unsure.now
+    unsure.speak(600, LONG_ANSWER)
+    assert unsure.at(PausePlayback) - began == seconds(USUAL.interrupt_ms * EARLY)
+
+
+def test_voice_that_does_not_stand_out_of_the_room_lowers_the_bot_for_a_moment_at_most() -> None:
+    replay = later()
+    for _ in range(150):
+        replay.hear_frame(Voice(0.6, USER, 0.0, perhaps=True), LONG_ANSWER)
+    assert replay.kinds()[:2] == [Duck, ResumePlayback]
+    assert replay.at(ResumePlayback) - replay.at(Duck) == seconds(PROVEN_MS)
+
+
+def test_many_words_need_loud_voice() -> None:
+    """Those of a television behind a cough are not the user's."""
+    text = "the weather will be fine tomorrow"
+    replay = later().speak(160, LONG_ANSWER).hear(ms=3000, voice=0.6, bot=LONG_ANSWER).read(text, LONG_ANSWER)
+    assert Start not in replay.kinds()
+    assert Start in later().speak(2000, LONG_ANSWER).read(text, LONG_ANSWER).kinds()

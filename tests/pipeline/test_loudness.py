@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from pipeline.loudness import (
     ABOVE_ECHO,
     BELOW_USER,
+    DELAY,
     ECHO,
     ENOUGH,
     FADE,
     FALL,
     FAR_ABOVE_ECHO,
     HARDLY_ECHO,
+    LEAST_ABOVE_ROOM,
     LOUD,
     LOUDEST_ECHO,
     QUICK,
@@ -70,10 +72,40 @@ def test_it_settles_in_the_first_second_and_follows_slowly_then(level: float) ->
     for _ in range(QUICK - 1):
         loudness.hear_room(level)
     assert loudness.room == pytest.approx(level)
+    loudness.forget_recent()
     loudness.hear_room(level + 20)
-    assert loudness.room == pytest.approx(level + RISE)
     loudness.hear_room(level - 20)
+    for _ in range(DELAY - 1):
+        loudness.hear_room(level)
+    assert loudness.room == pytest.approx(level + RISE)
+    loudness.hear_room(level)
     assert loudness.room == pytest.approx(level + RISE - FALL)
+
+
+def test_a_voice_does_not_raise_the_room_that_it_has_to_stand_out_of() -> None:
+    loudness = Loudness()
+    for _ in range(2 * QUICK):
+        loudness.hear_room(-60.0)
+    for _ in range(DELAY):
+        loudness.hear_room(-20.0)
+    assert loudness.room == pytest.approx(-60.0)
+    loudness.forget_recent()  # it was the user's turn
+    for _ in range(2 * DELAY):
+        loudness.hear_room(-60.0)
+    assert loudness.room == pytest.approx(-60.0)
+
+
+def test_what_changes_little_by_itself_need_not_be_topped_by_much() -> None:
+    def least(swing: float) -> float:
+        loudness = Loudness()
+        for n in range(20 * QUICK):
+            loudness.hear_room(-65.0 + swing * (-1) ** n)
+        assert loudness.room is not None
+        return loudness.least(replace(USUAL, min_level=-100.0)) - loudness.room
+
+    assert least(0.0) == pytest.approx(LEAST_ABOVE_ROOM)
+    assert LEAST_ABOVE_ROOM < least(1.5) < USUAL.above_room
+    assert least(20.0) == pytest.approx(USUAL.above_room)
 
 
 def test_a_single_clap_is_soon_forgotten() -> None:
@@ -81,7 +113,7 @@ def test_a_single_clap_is_soon_forgotten() -> None:
     for _ in range(QUICK):
         loudness.hear_room(-60.0)
     loudness.hear_room(0.0)
-    for _ in range(math.ceil(RISE / FALL)):
+    for _ in range(DELAY + math.ceil(RISE / FALL)):
         loudness.hear_room(-60.0)
     assert loudness.room == pytest.approx(-60)
 
@@ -256,5 +288,5 @@ def test_the_strictest_rule_decides(user: float | None, room: float | None, min_
     least = loudness.least(replace(USUAL, min_level=min_level))
     assert least >= min_level
     assert user is None or least >= user - USUAL.below_user
-    assert room is None or least >= min(room + USUAL.above_room, LOUD)
+    assert room is None or least >= min(room + LEAST_ABOVE_ROOM, LOUD)
     assert least <= max(min_level, LOUD, -math.inf if user is None else user - USUAL.below_user)

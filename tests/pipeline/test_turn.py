@@ -17,7 +17,8 @@ from webrtcvad import Vad
 from config.turns import TurnMode
 from media.audio import FRAME_MS, INPUT_FRAME, INPUT_RATE, Pcm
 from pipeline.loudness import BELOW_USER
-from pipeline.turn import DEAF_MS, FRAME, LONE_WORD_MS, OUTLASTING_MS, SOFT_MS, TOLD_MS, State, TurnMachine
+from pipeline.turn import FRAME, State, TurnMachine
+from pipeline.turn_rules import DEAF_MS, LONE_WORD_MS, OUTLASTING_MS, SOFT_MS, TOLD_MS
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
     Ask,
@@ -95,7 +96,7 @@ def test_what_is_too_short_or_too_soft_is_dismissed() -> None:
     short = Replay().speak(USUAL.interrupt_ms - 40, GREETING).silence(USUAL.words_ms, GREETING)
     soft = Replay().speak(2000, GREETING, level=USUAL.min_level - 1).silence(USUAL.words_ms, GREETING)
     assert short.kinds() == [Duck, Listen, Pause, ResumePlayback, Dismiss]
-    assert soft.kinds() == [Listen, Pause, Dismiss]
+    assert soft.kinds() == []
 
 
 @pytest.mark.parametrize(
@@ -441,7 +442,7 @@ def test_any_observations(
     machine = TurnMachine(given_settings, language)
     machine.deaf = deaf
     rules = Rules()
-    longest = max(given_settings.max_silence_ms, given_settings.words_ms, DEAF_MS) / 1000 + 0.1
+    longest = max(given_settings.max_silence_ms, given_settings.words_ms, DEAF_MS, SOFT_MS) / 1000 + 0.1
     time, last_typed = 0.0, 0
     for count, observation, bot in steps:
         for _ in range(count):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from config.agent import AgentConfig
 from media.audio import FRAME_MS
 from pipeline.loudness import BELOW_USER
-from pipeline.turn import TOLD_MS
+from pipeline.turn_rules import TOLD_MS
 from pipeline.turn_settings import NATIVE_SILENCE_MS, PRESETS, SILENCE_MS, TurnSettings
 from pipeline.turn_signals import (
     Ask,
