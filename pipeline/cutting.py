@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import sys
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, suppress
-from typing import Any, BinaryIO, NamedTuple
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
 
 from media.audio import INPUT_RATE, Pcm
+from pipeline.engine import EngineError
 from pipeline.segmenting import Segment, Segmenter
 from pipeline.worker import Worker
 
@@ -32,82 +36,92 @@ class TooLongError(Exception):
     """There is more audio in the file than is taken."""
 
 
-class Found(NamedTuple):
-    """An utterance in the file of samples."""
-
-    start: int
-    end: int
-    """Samples, from the beginning of the audio."""
-    offset: int
-    size: int
-    """Bytes in the file."""
-
-
 class AudioFiles:
     """Decodes files. A ``Background`` part: all share one process."""
 
     def __init__(self) -> None:
         self._worker = Worker("pipeline.cutting:Cutter", name="the audio decoder", concurrency=2)
+        self._numbers = itertools.count()
 
     async def start(self) -> None:
         await self._worker.start()
 
-    async def cut(self, source: str, target: str, longest: float) -> AsyncGenerator[Found | int, None]:
-        """Write the utterances of ``source`` into ``target``, mono at ``INPUT_RATE``, and tell of each. The last value
-        is the number of all samples, silence included.
+    async def cut(self, path: str, longest: float) -> AsyncGenerator[Segment | int, None]:
+        """The utterances of a file, each decoded when it is asked for; at last the number of all samples.
 
         Raises ``UnreadableError``, ``TooLongError`` above ``longest`` seconds, and ``EngineError`` (which is also what
         becomes of a file that crashes the decoder).
         """
-        async with aclosing(self._worker.stream("cut", source, target, longest)) as values:
-            async for kind, *value in values:
+        number = next(self._numbers)
+        try:
+            while True:
+                kind, *value = await self._worker.call("next", number, path, longest)
                 if kind == FOUND:
-                    yield Found(*value)
+                    start, end, pcm = value
+                    yield Segment(start, end, np.frombuffer(pcm, "<i2").astype(np.int16))
                 elif kind == END:
                     yield value[0]
+                    return
                 elif kind == LONG:
                     raise TooLongError(f"The audio is longer than {longest / 60:g} minutes")
                 elif kind == MUTE:
                     raise UnreadableError("The file holds no audio that can be read")
+        finally:
+            with suppress(EngineError):
+                await self._worker.call("drop", number)
 
     async def aclose(self) -> None:
         await self._worker.aclose()
 
 
 class Cutter:
-    """Lives in the worker process. Keeps nothing from one file to the next."""
+    """Lives in the worker process, with the files that are open by their numbers."""
 
     def __init__(self) -> None:
         import av
 
         self._av = av
+        self._open: dict[int, Iterator[tuple[Any, ...]]] = {}
         av.logging.set_level(None)
         if sys.platform == "linux":  # a header of a few bytes can ask for any amount of memory
             resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
 
-    def cut(self, source: str, target: str, longest: float) -> Iterator[tuple[Any, ...]]:
-        """Tagged values, as ``AudioFiles.cut`` understands them."""
+    def next(self, number: int, path: str, longest: float) -> tuple[Any, ...]:
+        """A tagged value, as ``AudioFiles.cut`` understands it."""
+        cuts = self._open.get(number)
+        if cuts is None:
+            cuts = self._open[number] = self._cut(path, longest)
+        return next(cuts)
+
+    def drop(self, number: int) -> None:
+        """Close a file; if its next utterance is just being looked for, then after that."""
+        self._open.pop(number, None)
+
+    def _cut(self, path: str, longest: float) -> Iterator[tuple[Any, ...]]:
         segmenter, told = Segmenter(), 0
-        with open(target, "wb") as out:
-            for pcm in self._pieces(source):
-                for segment in segmenter.feed(pcm):
-                    yield FOUND, *_write(segment, out)
-                    told = segmenter.samples
-                if segmenter.samples > longest * INPUT_RATE:
-                    yield (LONG,)
-                    return
-                if segmenter.samples - told > PROGRESS_EVERY:
-                    told = segmenter.samples
-                    yield (PROGRESS,)
-            for segment in segmenter.finish():
-                yield FOUND, *_write(segment, out)
+        for pcm in self._pieces(path, longest):
+            if pcm is None or segmenter.samples > longest * INPUT_RATE:
+                yield (LONG,)
+                return
+            for segment in segmenter.feed(pcm):
+                yield FOUND, *_packed(segment)
+                told = segmenter.samples
+            if segmenter.samples - told > PROGRESS_EVERY:
+                told = segmenter.samples
+                yield (PROGRESS,)
+        for segment in segmenter.finish():
+            yield FOUND, *_packed(segment)
         yield (END, segmenter.samples) if segmenter.samples else (MUTE,)
 
-    def _pieces(self, source: str) -> Iterator[Pcm]:
-        """The samples, as far as they can be read: what is damaged is left out, as any player does."""
+    def _pieces(self, path: str, longest: float) -> Iterator[Pcm | None]:
+        """The samples, as far as they can be read: what is damaged is left out, as any player does. ``None``: the file
+        says itself that it is too long.
+        """
         resampler = self._av.AudioResampler("s16", "mono", INPUT_RATE)
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-        with suppress(self._av.error.FFmpegError), self._av.open(source, container_options=options) as container:
+        with suppress(self._av.error.FFmpegError), self._av.open(path, container_options=options) as container:
+            if (container.duration or 0) > longest * self._av.time_base:
+                yield None
             for packet in container.demux(container.streams.audio[:1]) if container.streams.audio else ():
                 with suppress(self._av.error.FFmpegError):
                     for frame in packet.decode():
@@ -117,8 +131,5 @@ class Cutter:
                 yield part.to_ndarray()[0]
 
 
-def _write(segment: Segment, out: BinaryIO) -> tuple[int, int, int, int]:
-    data, offset = segment.pcm.astype("<i2", copy=False).tobytes(), out.tell()
-    out.write(data)
-    out.flush()
-    return segment.start, segment.end, offset, len(data)
+def _packed(segment: Segment) -> tuple[int, int, bytes]:
+    return segment.start, segment.end, segment.pcm.astype("<i2", copy=False).tobytes()

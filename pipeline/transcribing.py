@@ -16,9 +16,9 @@ from config.agent import SttConfig
 from config.identity import DEFAULT_ORG
 from media.audio import INPUT_RATE, Pcm
 from pipeline.background import Background, Lent
-from pipeline.cutting import AudioFiles, Found
+from pipeline.cutting import AudioFiles
 from pipeline.engine import EngineError, SlowEngineError
-from pipeline.segmenting import seconds
+from pipeline.segmenting import Segment, seconds
 from pipeline.stt import Stream, Transcript
 
 FINAL_SECONDS = 60.0
@@ -76,40 +76,36 @@ class Text:
 async def transcribe(
     background: Background, path: Path, pick: Pick, *, longest: float, wanted: Callable[[], bool]
 ) -> Text:
-    """Understand a file of at most ``longest`` seconds. A file beside it holds its samples meanwhile.
+    """Understand a file of at most ``longest`` seconds.
 
     Raises ``UnreadableError``, ``TooLongError``, ``EngineError``, and ``UnwantedError`` once ``wanted`` is false.
     """
-    samples = path.with_name(f"{path.name}.samples")
-    try:
-        async with background.borrow(DECODER, AudioFiles) as decoder:
-            files: AudioFiles = decoder.engine
-            async with aclosing(files.cut(str(path), str(samples), longest)) as found:
-                return await _understand(background, samples, found, pick, wanted)
-    finally:
-        samples.unlink(missing_ok=True)
+    async with background.borrow(DECODER, AudioFiles) as decoder:
+        files: AudioFiles = decoder.engine
+        async with aclosing(files.cut(str(path), longest)) as found:
+            return await _understand(background, found, pick, wanted)
 
 
 async def _understand(
-    background: Background, samples: Path, found: AsyncIterator[Found | int], pick: Pick, wanted: Callable[[], bool]
+    background: Background, found: AsyncIterator[Segment | int], pick: Pick, wanted: Callable[[], bool]
 ) -> Text:
-    heard: deque[tuple[Found | int, Pcm]] = deque()
-    enough = 0
-    while enough < ENOUGH and (not heard or isinstance(heard[-1][0], Found)):
-        heard.append(await _next(found, samples))
-        enough += len(heard[-1][1])
-    ears = await pick(np.concatenate([pcm for _, pcm in heard]))
+    ahead: deque[Segment | int] = deque()
+    heard: list[Pcm] = [np.zeros(0, np.int16)]
+    while sum(map(len, heard)) < ENOUGH and isinstance(here := await anext(found), Segment):
+        ahead.append(here)
+        heard.append(here.pcm)
+    if not isinstance(here, Segment):
+        ahead.append(here)
+    ears = await pick(np.concatenate(heard))
     text = Text(ears.language)
     async with background.engine("stt", ears.engine, ears.org) as lent, _listening(lent, ears) as understand:
-        while True:
-            here, pcm = heard.popleft() if heard else await _next(found, samples)
-            if not isinstance(here, Found):
-                text.duration = seconds(here)
-                return text
+        while isinstance(here := ahead.popleft() if ahead else await anext(found), Segment):
             if not wanted():
                 raise UnwantedError
-            if said := await understand(pcm):
+            if said := await understand(here.pcm):
                 text.parts.append(Part(seconds(here.start), seconds(here.end), said))
+    text.duration = seconds(here)
+    return text
 
 
 @asynccontextmanager
@@ -139,11 +135,3 @@ async def _listening(lent: Lent, ears: Ears) -> AsyncIterator[Callable[[Pcm], Aw
         if aclose := getattr(results, "aclose", None):
             await aclose()
         await stream.aclose()
-
-
-async def _next(found: AsyncIterator[Found | int], samples: Path) -> tuple[Found | int, Pcm]:
-    """The next utterance and its samples; at the end the number of all samples."""
-    here = await anext(found)
-    if not isinstance(here, Found):
-        return here, np.zeros(0, np.int16)
-    return here, await asyncio.to_thread(np.fromfile, samples, "<i2", here.size // 2, offset=here.offset)
