@@ -17,6 +17,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from config.agent import AgentConfig
 from config.agents import load_agents
 from config.problem import SettingsError
+from config.providers import Target
 from config.settings import SettingRow, Settings
 from media import opus
 from pipeline import models
@@ -25,6 +26,7 @@ from server.finding import Finding
 from server.lifecycle import origin_problems
 from server.reachability import examine_network
 from server.tls import Certificate
+from server.trying import try_providers
 from tokens.token import LEEWAY_SECONDS
 
 REDIS_SECONDS = 2.0
@@ -100,26 +102,33 @@ def _libopus() -> Finding:
 
 
 async def _engines(settings: Settings) -> list[Finding]:
-    """Each engine of the settings, and of the languages of the agents, is loaded as the server would load it."""
-    engines = Engines(settings)
+    """Each engine of the settings, and of the languages of the agents, is loaded as the server would load it; each
+    provider that is set up is asked for something.
+    """
+    try:
+        engines = Engines(settings)
+    except SettingsError as error:
+        return [Finding("keys of providers", ok=False, text=text, fix="correct it") for text in error.problems]
     try:
         await engines.start()
         report = engines.status()
         spoken = dict.fromkeys(agent.language for agent in load_agents(settings))
         languages = [await _language(engines, language) for language in spoken]
+        tried = await try_providers(engines)
     finally:
         await engines.aclose()
     findings = []
     for kind, names in TABLE.items():
-        wanted, status = getattr(settings, kind), report[kind]
-        if wanted not in names:
+        wanted, status = Target.parse(getattr(settings, kind)).provider, report[kind]
+        if wanted not in names and engines.providers.lacks(kind, wanted):
             real = ", ".join(name for name in names if name not in SCRIPTED)
-            findings.append(Finding(kind, ok=False, text=f"there is no {wanted}", fix=f"choose one of {real}"))
+            text = engines.providers.absence(kind, wanted)
+            findings.append(Finding(kind, ok=False, text=text, fix=f"set it up, or choose one of {real}"))
         elif status["detail"]:
             findings.append(Finding(kind, ok=False, text=f"{wanted} does not work as it should", fix=status["detail"]))
         else:
             findings.append(Finding(kind, ok=True, text=f"{wanted} was loaded"))
-    return findings + languages
+    return findings + languages + tried
 
 
 async def _language(engines: Engines, language: str) -> Finding:

@@ -45,8 +45,8 @@ def test_libopus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.models
 async def test_engines(tmp_path: Path) -> None:
     found = {each.name: each for each in await doctor._engines(settings(stt="nobody", models_dir=tmp_path))}
-    assert (found["stt"].ok, found["stt"].text) == (False, "there is no nobody")
-    assert found["stt"].fix == "choose one of moonshine, whisper"
+    assert (found["stt"].ok, found["stt"].text) == (False, "there is no speech recognition engine 'nobody' here")
+    assert found["stt"].fix == "set it up, or choose one of moonshine, whisper"
     assert (found["llm"].ok, "voice-server setup" in found["llm"].fix) == (False, True)
     assert (found["tts"].ok, found["tts"].text) == (True, "hibari was loaded")
     assert found["language en"].ok
