@@ -6,12 +6,15 @@ import asyncio
 import copy
 import importlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from config.identity import DEFAULT_ORG, base_language
 from config.providers import LABELS, Kind, Target
+from pipeline.failure import EngineError as EngineError  # noqa: PLC0414
+from pipeline.failure import SlowEngineError as SlowEngineError  # noqa: PLC0414
+from pipeline.failure import Unavailable as Unavailable  # noqa: PLC0414
 
 if TYPE_CHECKING:  # worker processes import this module for its error, and need nothing else of it
     from pathlib import Path
@@ -29,14 +32,6 @@ THOUGHT: tuple[Kind, ...] = ("llm",)
 
 MAX_WARNINGS = 100
 """Warnings that are logged; what follows is told to the call alone."""
-
-
-class EngineError(Exception):
-    """An engine is missing, failed or was too slow. The text is fit for a person and holds no secret."""
-
-
-class SlowEngineError(EngineError):
-    """An engine took too long."""
 
 
 TABLE: dict[Kind, dict[str, Callable[[Engines], Any]]] = {
@@ -198,6 +193,14 @@ class Engines:
             if not loading:
                 return
             await asyncio.wait(loading)
+
+    async def verify(self, agent: AgentConfig) -> list[str]:
+        """Reach the providers that this agent would get, and tell what is wrong with them."""
+        entries = filter(None, (self._gets(kind, agent) for kind in TABLE))
+        remote = [entry for entry in entries if entry.name not in TABLE[entry.kind]]
+        if remote:
+            await asyncio.wait({self._loading(entry) for entry in remote})
+        return [entry.trouble for entry in remote if entry.trouble]
 
     async def aclose(self) -> None:
         """Release them all."""
@@ -440,38 +443,6 @@ class Engines:
         if warning not in self._warned and len(self._warned) < MAX_WARNINGS:
             self._warned.add(warning)
             logger.warning("%s", warning)
-
-
-class Unavailable:
-    """Stands where an engine of any kind could not be loaded: whatever is asked of it raises ``EngineError``."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        self.name = name
-        self._reason = reason
-
-    async def start(self) -> None:
-        self._refuse()
-
-    def stream(self, language: str) -> NoReturn:
-        self._refuse()
-
-    def generate(self, *_: Any) -> AsyncGenerator[Any, None]:
-        return self._iterate()
-
-    def speak(self, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
-        return self._iterate()
-
-    async def aclose(self) -> None:
-        """There is nothing to release."""
-
-    async def _iterate(self) -> AsyncGenerator[Any, None]:
-        values: list[Any] = []
-        for value in values:  # what makes this a generator
-            yield value
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise EngineError(self._reason)
 
 
 def takes_any_voice(engine: Any) -> bool:

@@ -49,7 +49,10 @@ def build_app(parts: Parts) -> web.Application:
     app = http.application()
     chats = Chats(parts.hub, parts.engines, parts.log.sink)
     commands = Commands(
-        parts.hub, lambda agent, org: parts.engines.of(org).choose(agent).warnings, Trials(parts.hub, chats)
+        parts.hub,
+        lambda agent, org: parts.engines.of(org).choose(agent).warnings,
+        lambda agent, org: parts.engines.of(org).verify(agent),
+        Trials(parts.hub, chats),
     )
     control = Control(parts.keys, commands)
     chat = ChatSocket(

@@ -54,13 +54,18 @@ Handler = Callable[[Backend, Frame], Awaitable[None]]
 Warn = Callable[[AgentConfig, str], Iterable[str]]
 """What an agent asks for and would not get, as texts."""
 
+Verify = Callable[[AgentConfig, str], Awaitable[Iterable[str]]]
+"""What turns out when the providers that it asks for are reached, likewise."""
+
 
 class Commands:
-    """The dispatch table. ``warn`` is asked at each registration. Everything but ``handle`` is of its own making."""
+    """The dispatch table. ``warn`` is asked at each registration, and ``verify``, for which nobody waits."""
 
-    def __init__(self, hub: Hub, warn: Warn, trials: Trials) -> None:
+    def __init__(self, hub: Hub, warn: Warn, verify: Verify, trials: Trials) -> None:
         self._hub = hub
         self._warn = warn
+        self._verify = verify
+        self._verifying: dict[asyncio.Task[None], Backend] = {}
         self._trials = trials
         self._contests: dict[tuple[Backend, str], asyncio.Task[None]] = {}
         self._conflicts: dict[tuple[Backend, str], int] = {}
@@ -92,6 +97,7 @@ class Commands:
     async def leave(self, backend: Backend) -> None:
         """The connection is gone."""
         tasks = [task for (asker, _), task in self._contests.items() if asker is backend]
+        tasks += [task for task, asker in self._verifying.items() if asker is backend]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -143,8 +149,16 @@ class Commands:
         logger.info("agent %s of %s: registered by connection %s", agent.id, backend.org, backend.id)
         backend.send({"event": "agent.created", "agent_id": agent_id})
         _report(backend, agent_id, problems)
-        if warnings := "; ".join(self._warn(agent, backend.org)):
-            backend.send({"event": "error", "code": "FALLBACK", "agent_id": agent_id, "error": warnings})
+        known = list(self._warn(agent, backend.org))
+        _warn_of(backend, agent_id, known)
+        task = asyncio.create_task(self._check(backend, agent_id, agent, known), name=f"verifying {agent.id}")
+        self._verifying[task] = backend
+        task.add_done_callback(lambda done: self._verifying.pop(done, None))
+
+    async def _check(self, backend: Backend, agent_id: str, agent: AgentConfig, known: list[str]) -> None:
+        """Tell what turns out only now, such as a key that is refused."""
+        found = await self._verify(agent, backend.org)
+        _warn_of(backend, agent_id, [warning for warning in found if warning not in known])
 
     async def _contest(
         self, backend: Backend, agent_id: str, agent: AgentConfig, problems: list[Problem], holder: Holder
@@ -274,6 +288,11 @@ def _reply(backend: Backend, key: AgentKey) -> Reply:
 
 def _spelt(backend: Backend, agent_id: str) -> str:
     return backend.names.get(agent_slug(agent_id), agent_id)
+
+
+def _warn_of(backend: Backend, agent_id: str, warnings: Iterable[str]) -> None:
+    if text := "; ".join(warnings):
+        backend.send({"event": "error", "code": "FALLBACK", "agent_id": agent_id, "error": text})
 
 
 def _report(backend: Backend, agent_id: str, problems: list[Problem]) -> None:
