@@ -17,7 +17,7 @@ from config.settings import Settings
 from media.audio import Pcm
 from pipeline.engine import TABLE
 from pipeline.llm import Delta, GenerateOptions, Message, ToolCall
-from server.lifecycle import running
+from server.lifecycle import RunningServer, running
 from server.recording import RATE
 from tests.conformance.call import Call, Tool
 from tests.conformance.conftest import calling
@@ -25,7 +25,7 @@ from tests.conformance.inbox import Frame
 from tests.conformance.model import Obedient
 from tests.conformance.sdk import Sdk
 from tests.conformance.voice import VoiceSession
-from tests.hearing import transcribe, word_errors, words
+from tests.hearing import word_errors, words
 from tests.server.backends import KEYS
 from tests.voices import recording
 
@@ -51,8 +51,8 @@ class Clerk(Obedient):
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Address of a server with everything that it has; beside its own models there is ``Clerk``."""
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningServer]:
+    """A server with everything that it has; beside its own models there is ``Clerk``."""
     folder: Path = tmp_path_factory.mktemp("data")
     TABLE["llm"]["clerk"] = lambda _: Clerk()
     try:
@@ -60,7 +60,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]
             async with asyncio.timeout(90):
                 while "loading" in [engine["state"] for engine in up.engines.status().values()]:
                     await asyncio.sleep(0.05)
-            yield up.url
+            yield up
     finally:
         del TABLE["llm"]["clerk"]
 
@@ -70,14 +70,22 @@ def question(name: str) -> Pcm:
     return np.repeat(recording(name), SOUND)
 
 
-async def heard(voice: VoiceSession) -> str:
+async def heard(server: RunningServer, voice: VoiceSession) -> str:
     """All that was said to the page, by ear."""
-    (text,) = await transcribe(voice.recording.pcm()[::SOUND])
-    return text
+    stream = server.engines.made("stt", "moonshine").stream("en")
+    try:
+        stream.write(voice.recording.pcm()[::SOUND])
+        stream.flush()
+        async for transcript in stream:
+            if transcript.final:
+                return str(transcript.text)
+        raise AssertionError("the recogniser said nothing")
+    finally:
+        await stream.aclose()
 
 
-async def test_row_6_a_sum_is_asked_aloud_and_answered_aloud(server: str) -> None:
-    async with Sdk(server, KEYS["default"]) as sdk:
+async def test_row_6_a_sum_is_asked_aloud_and_answered_aloud(server: RunningServer) -> None:
+    async with Sdk(server.url, KEYS["default"]) as sdk:
         agent = sdk.agent("mara", llm={"provider": "local"}, prompt="Be brief.")
         async with calling(agent) as (voice, call):
             await voice.say(question("question-sum.flac"))
@@ -85,18 +93,18 @@ async def test_row_6_a_sum_is_asked_aloud_and_answered_aloud(server: str) -> Non
             (asked,), (answered,) = voice.state.texts("user"), voice.state.texts("bot")
             assert words(asked) == ["what", "is", "seven", "plus", "five"]
             assert "twelve" in words(answered)
-            assert "twelve" in words(await heard(voice))
+            assert "twelve" in words(await heard(server, voice))
         assert [message["content"] for message in (await call.ended)["messages"]] == [asked, answered]
 
 
-async def test_row_8_a_tool_runs_for_what_was_said(server: str) -> None:
+async def test_row_8_a_tool_runs_for_what_was_said(server: RunningServer) -> None:
     asked: list[str] = []
 
     def look_up(arguments: Frame, call: Call) -> str:
         asked.append(arguments["about"])
         return "that the invoice was paid on Monday"
 
-    async with Sdk(server, KEYS["default"]) as sdk:
+    async with Sdk(server.url, KEYS["default"]) as sdk:
         agent = sdk.agent("mara", llm="clerk/any", tools={"look_up": Tool(look_up)})
         async with calling(agent) as (voice, call):
             await voice.say(question("en-06.flac"))
@@ -104,26 +112,26 @@ async def test_row_8_a_tool_runs_for_what_was_said(server: str) -> None:
             (told,) = asked
             assert "invoice" in words(told)
             assert voice.state.tools[0].result == "that the invoice was paid on Monday"
-            assert {"invoice", "paid", "monday"} <= set(words(await heard(voice)))
+            assert {"invoice", "paid", "monday"} <= set(words(await heard(server, voice)))
         roles = [message["role"] for message in (await call.ended)["messages"]]
         assert roles == ["user", "assistant", "tool", "assistant"]
 
 
-async def test_row_10_a_good_bye_is_said_to_its_last_word(server: str) -> None:
+async def test_row_10_a_good_bye_is_said_to_its_last_word(server: RunningServer) -> None:
     text = "Thank you very much for calling the clinic today, and have a wonderful evening."
 
     async def leave(call: Call) -> None:
         await call.say(text)
         call.hangup()
 
-    async with Sdk(server, KEYS["default"]) as sdk:
+    async with Sdk(server.url, KEYS["default"]) as sdk:
         agent = sdk.agent("mara", llm={"provider": "local"})
         agent.on("call.started", leave)
         async with calling(agent) as (voice, call):
             await call.ended
             await voice.inbox.until(lambda: voice.status == "idle", "the page leaves")
             assert voice.state.over == "hangup"
-            said = await heard(voice)
+            said = await heard(server, voice)
         wrong, total = word_errors(text, said)
         assert wrong / total < 0.15, said
         assert words(said)[-1] == "evening"
