@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from config.agents import load_agents
+from config.providers import PRESETS
 from config.settings import Settings
 from tests.live import LiveServer
 
@@ -227,4 +228,4 @@ def test_every_variable_is_in_the_example() -> None:
     named = set(re.findall(r"^#(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) - {"COMPOSE_PROFILES"}
     settings = {f"VOICE_{name.upper()}" for name in Settings.model_fields}
     assert used - settings <= named
-    assert named <= used | settings
+    assert named <= used | settings | {preset.variable for preset in PRESETS.values()}
