@@ -120,6 +120,11 @@ class Lent:
         self.loading: asyncio.Task[None]
         self.timer: asyncio.TimerHandle | None = None
 
+    @property
+    def remote(self) -> bool:
+        """Whether a provider is asked over the network, who expects a voice as it is spoken."""
+        return hasattr(self.engine, "breaker")
+
     def bound(self, config: VoiceConfig | SttConfig) -> Any:
         """The engine as a configuration wants it, if that makes a difference to it."""
         return self.engine.bound(config) if hasattr(self.engine, "bound") else self.engine

@@ -23,6 +23,9 @@ from tokens.errors import AccessError
 RATES = (8_000, 16_000, 24_000, 48_000)
 ENCODINGS = ("linear16", "mulaw")
 
+LEAD = 5.0
+"""Seconds that a client may be ahead of its own voice where a provider hears it, who forgets what is too much."""
+
 FINISH_SECONDS = 60.0
 """How long the last words may take."""
 
@@ -77,7 +80,8 @@ class AudioStream:
                     outbox.send(told(type="ready", **facts))
                     ear = Ear(asked.encoding, asked.rate)
                     finalize = _Commands(dictation)
-                    if await listen(socket, dictation, ear, command=finalize, lead=None, longest=LONGEST):
+                    lead = LEAD if lent.remote else None
+                    if await listen(socket, dictation, ear, command=finalize, lead=lead, longest=LONGEST):
                         await dictation.finish(FINISH_SECONDS)
                         reader.end(identity, dictation.heard)
                 finally:

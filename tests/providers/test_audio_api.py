@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 
-from media.audio import OUTPUT_RATE
+from media.audio import INPUT_RATE, OUTPUT_RATE
+from tests.audio_files import wav
 from tests.providers.elevenlabs import CHAR_MS, KEY, ElevenLabsServer, Manner
+from tests.providers.sockets import SocketServer
+from tests.providers.test_stt import results
 from tests.server.backends import House, bearer, house
 from tests.server.test_audio_speech import events, speak
+from tests.server.test_audio_stream import streaming, texts
+from tests.server.test_audio_text import form, transcribe
+from tests.voices import recording, silence
 
 SARAH = "EXAVITQu4vr4xnSDxMaL"
 TEXT = "Hola, tu pedido está listo."
+
+
+VOICES = np.concatenate([recording("en-00.flac"), silence(1.0), recording("en-02.flac")])
+
+
+@asynccontextmanager
+async def nova(*texts: str) -> AsyncIterator[SocketServer]:
+    """A recogniser that hears one text after another, each when it is asked to finalize."""
+    async with SocketServer("/v1/listen", header="Authorization", key="Token dg-key") as server:
+
+        async def answer() -> None:
+            for number, text in enumerate(texts, 1):
+                await server.told(number, type="Finalize")
+                await server.say(results(text, finalized=True))
+
+        answering = asyncio.create_task(answer())
+        yield server
+        answering.cancel()
+
+
+def hearing(server: SocketServer) -> dict[str, Any]:
+    return {"provider_keys": ["acme/deepgram:dg-key"], "provider_urls": {"deepgram": server.url}}
 
 
 @pytest.fixture
@@ -63,3 +95,32 @@ async def test_a_provider_that_fails_says_so(cloud: ElevenLabsServer) -> None:
         status, _, answer = await speak(server, {"input": TEXT, "voice": "elevenlabs/sarah"})
         assert status == 502, answer
         assert b"UPSTREAM_ERROR" in answer
+
+
+async def test_a_file_is_understood_by_a_provider() -> None:
+    async with nova("Book a table.", "Reset my password.") as deepgram, house(**hearing(deepgram)) as server:
+        fields = {"model": "deepgram/nova-2", "language": "en", "response_format": "verbose_json"}
+        status, _, body = await transcribe(server, form(wav(VOICES), **fields))
+        heard = json.loads(body)
+        assert (status, heard["model"]) == (200, "deepgram/nova-2")
+        assert [segment["text"] for segment in heard["segments"]] == ["Book a table.", "Reset my password."]
+        assert [query["model"] for query in deepgram.queries] == [["nova-2"]]
+        sent = sum(len(frame) for frame in deepgram.frames if isinstance(frame, bytes)) / 2
+        assert sent == pytest.approx(len(VOICES) - INPUT_RATE, abs=INPUT_RATE)
+
+
+async def test_a_stream_is_understood_by_a_provider() -> None:
+    async with nova("Book a table.", "") as deepgram, house(**hearing(deepgram)) as server:
+        async with streaming(server, "model=deepgram/nova-3&language=es") as stream:
+            assert (await stream.next())["model"] == "deepgram/nova-3"
+            await stream.say(np.concatenate([recording("en-00.flac"), silence(1.0)]))
+            await deepgram.told(type="Finalize")
+            frames = [await stream.next()]
+            while frames[-1]["type"] != "final":
+                frames.append(await stream.next())
+            await stream.send("stop")
+            frames += await stream.rest()
+        assert texts(frames) == ["Book a table."]
+        assert frames[-1]["type"] == "done"
+        assert deepgram.queries[0]["language"] == ["es"]
+        await deepgram.until(lambda: deepgram.open == 0)
