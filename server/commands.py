@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 MAX_AGENT_ID = 200
 CHANNELS = frozenset({"webrtc", "chat"})
 RETRY_SECONDS = 10
-CONFLICTS = 3
-"""Refusals after which a connection is told not to ask again, while the holder answers."""
+CONFLICTS = 8
+"""Refusals after which a connection is told not to ask again, while the holder answers. Until then a process that is
+being replaced has time to end its calls; clients give up by themselves after 90 s (protocol 3.4)."""
 
 HISTORY = {f"history.{name}": "history.updated" for name in ("add", "set", "clear", "set_vars", "add_context")} | {
     "history.set_instructions": "history.updated",

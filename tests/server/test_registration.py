@@ -10,6 +10,7 @@ import pytest
 
 from config.agent import AgentConfig, LlmConfig
 from server import backend as connection
+from server.commands import CONFLICTS
 from server.local_hub import LocalHub
 from server.registry import AgentKey
 from tests.server.backends import Backend, House, Talk, bearer, house, until
@@ -191,7 +192,7 @@ async def contested(server: House, backend: Backend, rival: Backend, *, answers:
 async def test_a_holder_that_answers_keeps_its_agent_and_the_rival_is_told_when_to_ask_again() -> None:
     async with house() as server, server.backend() as backend, server.backend() as rival:
         await backend.create("mara", prompt="Mine.")
-        for _ in range(3):
+        for _ in range(CONFLICTS):
             refusal = await contested(server, backend, rival, answers=True)
             assert refusal.pop("error")
             assert refusal == {
