@@ -310,7 +310,8 @@ class Call:
             await asyncio.gather(self._switching, return_exceptions=True)
 
     def _watch(self) -> None:
-        """Look at the limits."""
+        """Look at the limits, and whether a provider had to be replaced."""
+        self._tell_replaced()
         if self._hearing.talking:
             self._limits.user_spoke()
         for event in self._limits.advance(self._loop.time(), busy=self.bot_state().busy or self._on_hold):
@@ -359,6 +360,13 @@ class Call:
 
     # --- the agent of this call
 
+    def _tell_replaced(self) -> None:
+        for engine in (self._chosen.stt, self._chosen.llm, self._chosen.tts):
+            replaced: list[str] = getattr(engine, "replaced", [])
+            for text in dict.fromkeys(replaced):
+                self._publish(CallError(error=text, code="FALLBACK"))
+            replaced.clear()
+
     def _mute(self) -> None:
         if self._muted_by_browser or self._on_hold:
             self._hearing.mute()
@@ -377,6 +385,7 @@ class Call:
             async with asyncio.timeout(LOADING_SECONDS):
                 await self._engines.ready(self._mind.agent)
         before = self._chosen
+        self._tell_replaced()
         self._chosen = chosen = self._engines.choose(self._mind.agent)
         self._bot.equip(chosen)
         self._hearing.speak(chosen.stt, chosen.language)

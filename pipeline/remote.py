@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import logging
 import re
 import time
 from collections.abc import Mapping
 
 from pipeline.engine import EngineError
+
+logger = logging.getLogger(__name__)
 
 FAILURES = 3
 """In a row: then a provider is left alone for a while."""
@@ -23,18 +26,29 @@ MAX_WAIT = 60.0
 PATIENCE = 1.0
 """Seconds that a second try may be put off: longer, and another provider answers sooner."""
 
-_SECRET = re.compile(r"\b(?:sk|pk|xi|gsk|csk|key|Bearer)[-_ ][A-Za-z0-9*_\-.]{6,}|[A-Za-z0-9_\-]{32,}")
+_SECRET = re.compile(r"\b(?:sk|pk|xi|gsk|csk|key|org|proj)[-_][\w*.-]{6,}|\bBearer \S+|[\w-]{32,}")
 
 
 class ProviderError(EngineError):
-    """A provider could not be asked, or answered with an error."""
+    """A provider could not be asked, or answered with an error. Its text is ours: visitors of a page may read it."""
 
-    def __init__(self, text: str, *, passing: bool = False, refused: bool = False, wait: float = 0.0) -> None:
-        """``passing``: the same may go well at once. ``refused``: the key. ``wait``: seconds that it asks for."""
+    def __init__(
+        self, text: str, *, passing: bool = False, refused: bool = False, wait: float = 0.0, said: str = ""
+    ) -> None:
+        """``passing``: the same may go well at once. ``refused``: the key. ``wait``: seconds that it asks for.
+
+        ``said``: the provider's own words, which are for the operator; they may name accounts, or quote what was said.
+        """
         super().__init__(text)
         self.passing = passing
         self.refused = refused
         self.wait = wait
+        self.said = harmless(said)
+
+    @property
+    def explained(self) -> str:
+        """With the provider's own words."""
+        return f"{self}: {self.said}" if self.said else str(self)
 
     @property
     def is_worth_a_retry(self) -> bool:
@@ -69,22 +83,28 @@ class Breaker:
 
 
 def status_error(name: str, status: int, headers: Mapping[str, str], said: str = "") -> ProviderError:
-    """What an HTTP status means. ``said``: the provider's own words, told on without what may be a key."""
-    explained = f": {harmless(said)}" if said.strip() else ""
+    """What an HTTP status means. ``said``: the provider's own words."""
     if status in (401, 403):
-        return ProviderError(f"{name} refuses the key ({status}){explained}", refused=True)
+        return ProviderError(f"{name} refuses the key ({status})", refused=True, said=said)
     if status == 402:
-        return ProviderError(f"{name} wants to be paid ({status}){explained}", refused=True)
+        return ProviderError(f"{name} wants to be paid ({status})", refused=True, said=said)
     if status == 404:
-        return ProviderError(f"{name} does not have that ({status}){explained}")
+        return ProviderError(f"{name} does not have that ({status})", said=said)
     if status == 429:
-        wait = retry_after(headers)
-        return ProviderError(f"{name} is asked too often ({status}){explained}", passing=True, wait=wait or PATIENCE)
+        wait = retry_after(headers) or PATIENCE
+        return ProviderError(f"{name} is asked too often ({status})", passing=True, wait=wait, said=said)
     if status >= 500 or status in (408, 409, 425):
-        return ProviderError(
-            f"{name} is out of order ({status}){explained}", passing=True, wait=retry_after(headers) or 0.0
-        )
-    return ProviderError(f"{name} does not accept the request ({status}){explained}")
+        wait = retry_after(headers) or 0.0
+        return ProviderError(f"{name} is out of order ({status})", passing=True, wait=wait, said=said)
+    return ProviderError(f"{name} does not accept the request ({status})", said=said)
+
+
+def tell(error: EngineError) -> None:
+    """The operator. What is said of a request may quote the conversation, what is said of a key or a limit does not."""
+    logger.warning("%s", error)
+    if isinstance(error, ProviderError) and error.said:
+        public = error.refused or error.wait
+        logger.log(logging.INFO if public else logging.DEBUG, "%s", error.explained)
 
 
 def unreachable(name: str) -> ProviderError:

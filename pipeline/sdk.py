@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engine import EngineError
-from pipeline.remote import Breaker, ProviderError, garbled, hung_up, status_error, too_slow, unreachable
+from pipeline.remote import Breaker, ProviderError, garbled, hung_up, status_error, tell, too_slow, unreachable
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -68,7 +68,7 @@ class Sdk:
         except EngineError as error:
             if isinstance(error, ProviderError) and error.refused:
                 breaker.failed(error)
-            logger.warning("%s", error)
+            tell(error)
 
     async def first_model(self) -> str:
         """What the provider lists first: of a server with one model that one."""
@@ -87,6 +87,8 @@ class Sdk:
         try:
             yield
         except openai.APIStatusError as error:
+            if error.code == "insufficient_quota":  # a 429 that no patience mends
+                raise status_error(self.name, 402, {}, _said(error)) from None
             raise status_error(self.name, error.status_code, error.response.headers, _said(error)) from None
         except openai.APITimeoutError:
             raise too_slow(self.name) from None

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from pipeline.remote import ProviderError, garbled, harmless, hung_up, status_error, too_slow, unreachable
+from pipeline.remote import ProviderError, garbled, hung_up, status_error, too_slow, unreachable
 
 CONNECT_SECONDS = 3.0
 CLOSE_SECONDS = 2.0
@@ -122,7 +122,7 @@ class Socket:
             case aiohttp.WSMsgType.CLOSE if message.data in (1000, 1001, 1005, None):
                 return None
             case aiohttp.WSMsgType.CLOSE if meaning is not None:
-                raise meaning(message.data, harmless(message.extra or ""))
+                raise meaning(message.data, message.extra or "")
             case aiohttp.WSMsgType.BINARY:
                 raise garbled(self._name)
         raise hung_up(self._name)

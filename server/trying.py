@@ -16,6 +16,7 @@ from media.audio import INPUT_RATE, OUTPUT_RATE, Pcm
 from pipeline.apology import apology
 from pipeline.engine import EngineError, Engines
 from pipeline.llm import GenerateOptions, TextDelta
+from pipeline.remote import ProviderError
 from pipeline.stt import Transcript
 from server.finding import Finding
 
@@ -45,7 +46,8 @@ async def _try(engines: Engines, kind: Kind, name: str, attempt: Callable[[Any],
     except TimeoutError:
         return Finding(title, ok=False, text=f"took longer than {SECONDS:g} s", fix=_fix(engines.providers, name))
     except EngineError as error:
-        return Finding(title, ok=False, text=str(error), fix=_fix(engines.providers, name))
+        text = error.explained if isinstance(error, ProviderError) else str(error)
+        return Finding(title, ok=False, text=text, fix=_fix(engines.providers, name))
     return Finding(title, ok=True, text=text)
 
 

@@ -213,7 +213,11 @@ async def test_a_voice_that_breaks_is_replaced_in_the_middle_of_a_sentence(sky: 
             sky.eleven.faults.append(Manner(words=1, then="hang up"))
             peer.act("inject_text", text="¿Cuándo abren?")
             assert (await heard(peer, "bot.finished"))["text"] == "Abrimos a las nueve. Cerramos a las seis."
-            assert not [event for event in peer.events if event.event == "error"]
+            [told] = [event.frame for event in peer.events if event.event == "error"]
+            assert (told["code"], told["error"]) == (
+                "FALLBACK",
+                "elevenlabs hung up in the middle; pico takes its place",
+            )
         assert [speech.text for speech in sky.eleven.sockets if speech.text][-1].startswith("Abrimos a las nueve.")
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.engine import EngineError
 from pipeline.generation import closing
 from pipeline.llm import Delta, GenerateOptions, LanguageModel, Message, TextDelta
-from pipeline.remote import Breaker, ProviderError, too_slow
-
-logger = logging.getLogger(__name__)
+from pipeline.remote import Breaker, ProviderError, tell, too_slow
 
 FIRST_SECONDS = 6.0
 """How long a provider may take to begin. Two of them fit into the patience of ``pipeline.generation``."""
@@ -38,6 +35,8 @@ class LlmFailover:
     candidates: tuple[Candidate, ...]
     apology: str = ""
     """Said first when an engine of this machine has to step in."""
+    replaced: list[str] = field(default_factory=list, compare=False)
+    """Whose place was taken and why, for whoever reads it and takes it away."""
 
     async def start(self) -> None:
         await asyncio.gather(*(candidate.engine.start() for candidate in self.candidates))
@@ -69,12 +68,14 @@ class LlmFailover:
                 failure = error
                 if candidate.breaker:
                     candidate.breaker.failed(error)
-                logger.warning("%s", error)
+                tell(error)
                 if begun:
                     raise
                 continue
             if candidate.breaker:
                 candidate.breaker.succeeded()
+            if failure and candidate != self.candidates[0]:
+                self.replaced.append(f"{failure}; {candidate.engine.name} takes its place")
             return
         raise failure or EngineError("There is no language model")
 

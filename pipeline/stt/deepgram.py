@@ -6,7 +6,6 @@ https://developers.deepgram.com/docs/finalize, .../audio-keep-alive, .../flux/st
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +15,10 @@ import numpy as np
 from config.agent import SttConfig
 from config.identity import base_language
 from media.audio import INPUT_RATE, Pcm
-from pipeline.remote import Breaker, ProviderError, harmless
+from pipeline.remote import Breaker, ProviderError, tell
 from pipeline.stt import Transcript, TurnGuess
 from pipeline.stt.socket_stream import Message, Result, SocketStream
 from pipeline.wire import HEARTBEAT_SECONDS, Wire
-
-logger = logging.getLogger(__name__)
 
 MODEL = "nova-3"
 FLUX_ENGLISH, FLUX_MANY = "flux-general-en", "flux-general-multi"
@@ -60,7 +57,7 @@ class Deepgram:
         except ProviderError as error:
             if error.refused:
                 self.breaker.failed(error)
-            logger.warning("%s", error)
+            tell(error)
 
     def bound(self, config: SttConfig) -> BoundStt:
         return BoundStt(self.name, self, config)
@@ -284,7 +281,7 @@ class Flux:
 
 def _failure(name: str, message: Mapping[str, Any]) -> ProviderError:
     said = str(message.get("description") or message.get("message") or message.get("code") or "")
-    return ProviderError(f"{name} does not transcribe: {harmless(said)}", passing=True)
+    return ProviderError(f"{name} does not transcribe", passing=True, said=said)
 
 
 def _audio(query: Mapping[str, str]) -> list[tuple[str, str]]:

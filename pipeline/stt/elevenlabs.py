@@ -6,7 +6,6 @@ Source: https://elevenlabs.io/docs/api-reference/speech-to-text/v-1-speech-to-te
 from __future__ import annotations
 
 import base64
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +15,10 @@ import numpy as np
 from config.agent import SttConfig
 from config.identity import base_language
 from media.audio import INPUT_RATE, Pcm
-from pipeline.remote import Breaker, ProviderError, harmless
+from pipeline.remote import Breaker, ProviderError, tell
 from pipeline.stt import Transcript
 from pipeline.stt.socket_stream import Message, Result, SocketStream
 from pipeline.wire import HEARTBEAT_SECONDS, Wire
-
-logger = logging.getLogger(__name__)
 
 MODEL = "scribe_v2_realtime"
 NAMES = {"scribe": MODEL, "scribe_v2": MODEL, "realtime": MODEL}
@@ -57,7 +54,7 @@ class Scribe:
         except ProviderError as error:
             if error.refused:
                 self.breaker.failed(error)
-            logger.warning("%s", error)
+            tell(error)
 
     def bound(self, config: SttConfig) -> BoundStt:
         return BoundStt(self.name, self, config)
@@ -145,10 +142,12 @@ class Dialect:
             case kind if kind in HARMLESS:
                 return self._committed(self.text)
             case kind if isinstance(kind, str) and "error" in message:
-                said = harmless(str(message["error"]))
                 passing = kind in PASSING or kind in ("error", "transcriber_error")
                 raise ProviderError(
-                    f"{self.name} does not transcribe: {said}", refused=kind in REFUSALS, passing=passing
+                    f"{self.name} does not transcribe",
+                    refused=kind in REFUSALS,
+                    passing=passing,
+                    said=f"{kind}: {message['error']}",
                 )
         return []
 

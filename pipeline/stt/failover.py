@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -11,10 +10,8 @@ from dataclasses import dataclass, field
 
 from media.audio import INPUT_RATE, Pcm
 from pipeline.engine import EngineError
-from pipeline.remote import Breaker, ProviderError, hung_up, too_slow
+from pipeline.remote import Breaker, ProviderError, hung_up, tell, too_slow
 from pipeline.stt import SpeechToText, Stream, Transcript, TurnGuess
-
-logger = logging.getLogger(__name__)
 
 FINAL_SECONDS = 3.0
 """How long a provider may owe a final. Two of them fit into the patience of ``pipeline.recognition``."""
@@ -37,6 +34,8 @@ class SttFailover:
 
     name: str
     candidates: tuple[Candidate, ...]
+    replaced: list[str] = field(default_factory=list, compare=False)
+    """Whose place was taken and why, for whoever reads it and takes it away."""
 
     @property
     def native_turns(self) -> bool:
@@ -47,7 +46,7 @@ class SttFailover:
 
     def stream(self, language: str) -> FailoverStream:
         awake = [one for one in self.candidates if not (one.breaker and one.breaker.open)] or list(self.candidates[:1])
-        return FailoverStream(awake, language)
+        return FailoverStream(awake, language, self.replaced)
 
     async def aclose(self) -> None:
         """The engines belong to ``pipeline.engine.Engines``."""
@@ -65,9 +64,10 @@ class _Utterance:
 class FailoverStream:
     """See ``Stream``."""
 
-    def __init__(self, candidates: list[Candidate], language: str) -> None:
+    def __init__(self, candidates: list[Candidate], language: str, replaced: list[str]) -> None:
         self._candidates = candidates
         self._language = language
+        self._replaced = replaced
         self._utterances = deque([_Utterance()])  # the last one is open, those before wait for their final
         self._stream: Stream | None = None
         self._deadline: asyncio.Timeout | None = None
@@ -115,6 +115,8 @@ class FailoverStream:
         failure = EngineError("There is no recogniser")
         for candidate in self._candidates:
             retried = False
+            if candidate is not self._candidates[0]:
+                self._replaced.append(f"{failure}; {candidate.engine.name} takes its place")
             while True:
                 self._proved = False
                 try:
@@ -123,7 +125,7 @@ class FailoverStream:
                     failure = error
                     if candidate.breaker:
                         candidate.breaker.failed(error)
-                    logger.warning("%s", error)
+                    tell(error)
                 again = isinstance(failure, ProviderError) and failure.is_worth_a_retry
                 if not again or (retried and not self._proved):
                     break

@@ -21,7 +21,7 @@ import numpy as np
 from config.agent import SttConfig
 from config.identity import base_language
 from media.audio import INPUT_RATE, OUTPUT_RATE, Pcm
-from pipeline.remote import Breaker, ProviderError, garbled, harmless
+from pipeline.remote import Breaker, ProviderError, garbled
 from pipeline.sdk import OWN_NAME, Sdk
 from pipeline.stt import Stream, Transcript
 from pipeline.stt.redecoding import RedecodingStream
@@ -205,7 +205,8 @@ class Dialect:
         kind = f"{error.get('type')} {error.get('code')}"
         refused = any(word in kind for word in ("api_key", "quota", "authentication", "permission"))
         return ProviderError(
-            f"{self.name} does not transcribe: {harmless(str(error.get('message', '')))}",
+            f"{self.name} does not transcribe",
+            said=str(error.get("message", "")),
             refused=refused,
             passing=not refused and "invalid" not in kind,
         )

@@ -20,7 +20,7 @@ from config.agent import VoiceConfig
 from config.identity import base_language
 from media.audio import OUTPUT_RATE
 from pipeline.engine import EngineError
-from pipeline.remote import Breaker, ProviderError, garbled, harmless, hung_up, status_error
+from pipeline.remote import Breaker, ProviderError, garbled, hung_up, status_error, tell
 from pipeline.tts import SpeechChunk, Voice, WordTime
 from pipeline.tts.script import Script
 from pipeline.tts.spare import Spares
@@ -66,7 +66,7 @@ class Cartesia:
         except ProviderError as error:
             if error.refused:
                 self.breaker.failed(error)
-            logger.warning("%s", error)
+            tell(error)
         else:
             self.wire.leave(socket)
 
@@ -171,7 +171,7 @@ class BoundVoice:
         status = message.get("status_code")
         if isinstance(status, int) and status >= 400:
             return status_error(self.name, status, {}, said)
-        return ProviderError(f"{self.name} does not speak: {harmless(said)}")
+        return ProviderError(f"{self.name} does not speak", said=said)
 
 
 class _Timed:

@@ -19,7 +19,7 @@ import numpy as np
 from config.agent import VoiceConfig
 from config.identity import base_language
 from pipeline.engine import EngineError
-from pipeline.remote import Breaker, ProviderError, garbled, harmless, hung_up
+from pipeline.remote import Breaker, ProviderError, garbled, hung_up, tell
 from pipeline.tts import SpeechChunk, Voice
 from pipeline.tts.script import Script
 from pipeline.tts.spare import Spares
@@ -84,7 +84,7 @@ class ElevenLabs:
         except ProviderError as error:
             if error.refused:
                 self.breaker.failed(error)
-            logger.warning("%s", error)
+            tell(error)
         except (TypeError, KeyError, AttributeError):
             logger.warning("%s", garbled(self.name))
         else:
@@ -203,7 +203,8 @@ class BoundVoice:
     def _failure(self, kind: str, said: str) -> ProviderError:
         refused = any(word in kind for word in ("api_key", "quota", "unauthorized", "subscription"))
         busy = any(word in kind for word in ("busy", "too_many", "concurren", "rate", "timeout"))
-        return ProviderError(f"{self.name} does not speak: {harmless(said)}", refused=refused, passing=busy)
+        kind = f" ({kind})" if re.fullmatch("[a-z_]{1,40}", kind) else ""
+        return ProviderError(f"{self.name} does not speak{kind}", refused=refused, passing=busy, said=said)
 
 
 async def _write(socket: Socket, pieces: AsyncIterator[str], script: Script) -> None:

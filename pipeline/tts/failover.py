@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.engine import EngineError
 from pipeline.generation import closing
-from pipeline.remote import Breaker, ProviderError, too_slow
+from pipeline.remote import Breaker, ProviderError, tell, too_slow
 from pipeline.tts import SpeechChunk, TextToSpeech
-
-logger = logging.getLogger(__name__)
 
 FIRST_SECONDS = 4.0
 """How long a provider may take to its first sound. Two of them fit into the patience of ``pipeline.voicing``."""
@@ -35,6 +32,8 @@ class TtsFailover:
 
     name: str
     candidates: tuple[Candidate, ...]
+    replaced: list[str] = field(default_factory=list, compare=False)
+    """Whose place was taken and why, for whoever reads it and takes it away."""
 
     async def start(self) -> None: ...
 
@@ -71,10 +70,12 @@ class TtsFailover:
                     failure = error
                     if candidate.breaker:
                         candidate.breaker.failed(error)
-                    logger.warning("%s", error)
+                    tell(error)
                     continue
                 if candidate.breaker:
                     candidate.breaker.succeeded()
+                if failure and candidate != self.candidates[0]:
+                    self.replaced.append(f"{failure}; {candidate.engine.name} takes its place")
                 return
         finally:
             reader.cancel()

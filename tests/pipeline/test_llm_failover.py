@@ -94,7 +94,10 @@ def play(play_it: Callable[[Scene], Any]) -> None:
 def test_what_is_tried_again_and_what_never(first: EngineError, answer: str, times: int) -> None:
     async def scene(scene: Scene) -> None:
         scene.cloud.acts.append([first])
-        assert await scene.ask() == answer
+        chain = scene.chain()
+        deltas = chain.generate([], [], GenerateOptions())
+        assert "".join([delta.text async for delta in deltas if isinstance(delta, TextDelta)]) == answer
+        assert chain.replaced == ([f"{first}; spare takes its place"] if answer == "spare" else [])
         assert scene.cloud.asked == ["big"] * times
         assert scene.spare.asked == (["small"] if answer == "spare" else [])
 

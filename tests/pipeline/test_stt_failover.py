@@ -119,7 +119,9 @@ PASSING = ProviderError("cloud is out of order (503)", passing=True)
 def test_what_was_said_is_heard_again_by_whoever_steps_in(faults: list[EngineError], text: str, streams: int) -> None:
     async def scene(scene: Scene) -> None:
         scene.cloud.faults.extend(faults)
-        stream = await scene.open()
+        engine = scene.engine()
+        stream = engine.stream("en")
+        await asyncio.sleep(0.01)
         write(stream, 1, 2)
         stream.flush()
         write(stream, 3)
@@ -131,6 +133,8 @@ def test_what_was_said_is_heard_again_by_whoever_steps_in(faults: list[EngineErr
         assert isinstance(second, Transcript)
         assert second.text.endswith(": 3 4")
         await stream.aclose()
+        replaced = [f"{faults[-1]}; local takes its place"] if text.startswith("local") else []
+        assert engine.replaced == replaced
         assert all(each.closed for each in (*scene.cloud.streams, *scene.local.streams))
 
     play(scene)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -241,3 +243,20 @@ async def test_a_house_server_answers_in_the_place_of_openai(tmp_path: Path, hou
         assert await anext(deltas) == TextDelta("Claro.", "ollama")
     assert house.requests[0]["model"] == "qwen3:4b"
     await here.aclose()
+
+
+def test_nothing_is_imported_before_somebody_is_asked(tmp_path: Path) -> None:
+    """The SDK takes a second."""
+    program = f"""
+import sys
+import server.cli
+from config.agent import AgentConfig
+from config.settings import Settings
+from pipeline.engine import Engines
+settings = Settings(models_dir={str(tmp_path)!r}, provider_keys=["openai:sk-1", "elevenlabs:xi-1"])
+agent, _ = AgentConfig.parse("demo", {{"llm": "gpt-4.1-mini", "voice": "elevenlabs/sarah", "stt": "openai"}})
+assert Engines(settings).choose(agent).llm.name == "openai"
+print(*sorted({{"openai", "httpx2"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

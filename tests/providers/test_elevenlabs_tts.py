@@ -180,7 +180,7 @@ async def test_who_stops_listening_leaves_at_once(server: ElevenLabsServer, engi
         (Manner(status=503), "elevenlabs is out of order (503)", True),
         (Manner(words=0, then="hang up"), "elevenlabs hung up in the middle", True),
         (Manner(words=0, then="close"), "elevenlabs hung up in the middle", True),
-        (Manner(words=0, then="error"), "elevenlabs does not speak: You have exceeded your quota, …", False),
+        (Manner(words=0, then="error"), "elevenlabs does not speak (quota_exceeded)", False),
         (Manner(words=0, then="malformed"), "elevenlabs answered with something that is no answer", False),
     ],
 )

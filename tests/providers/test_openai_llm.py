@@ -188,7 +188,8 @@ async def test_a_refused_key_is_known_before_the_first_call_and_shown_to_nobody(
         await ask(model)
     await model.aclose()
     assert caught.value.refused
-    assert "sk-" not in f"{caught.value} {model.trouble} {caplog.text}"
+    assert caught.value.explained.startswith("openai refuses the key (401): Incorrect API key provided: …")
+    assert "sk-" not in f"{caught.value.explained} {model.trouble} {caplog.text}"
 
 
 # --- when it goes wrong
@@ -201,6 +202,11 @@ async def test_a_refused_key_is_known_before_the_first_call_and_shown_to_nobody(
         (Script(status=503, headers={"Retry-After": "30"}), "openai is out of order (503)", False),
         (Script(status=429, headers={"Retry-After": "0.2"}), "openai is asked too often (429)", True),
         (Script(status=429, headers={"Retry-After": "20"}), "openai is asked too often (429)", False),
+        (
+            Script(status=429, error={"message": "You exceeded", "code": "insufficient_quota"}),
+            "openai wants to be",
+            False,
+        ),
         (Script(status=400), "openai does not accept the request (400)", False),
         (Script(status=403), "openai refuses the key (403)", False),
         (Script(status=404), "openai does not have that (404)", False),
