@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 async def receive(request: web.Request, target: Path, *, name: str = "file", most: int = MAX_FILE) -> dict[str, str]:
-    """Write the file to ``target``; returns the other fields of the form.
+    """Write the file to ``target``: the field ``name``, or that which has a file name. Returns the other fields.
 
     Raises ``ApiError``: 400, 408, 413 above ``most`` bytes, 415 for a body of another kind.
     """
@@ -60,7 +60,7 @@ async def _form(request: web.Request, target: Path, name: str, most: int) -> dic
     while (part := await _soon(form.next())) is not None:
         if not isinstance(part, BodyPartReader) or len(fields) >= MAX_FIELDS:
             raise ApiError(400, "The form has parts that are none of a file and a few fields", "BAD_REQUEST")
-        if part.name == name:
+        if part.name == name or part.filename:
             if found:
                 raise ApiError(400, f"The form has more than one {name}", "BAD_REQUEST")
             found = True

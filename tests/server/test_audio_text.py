@@ -78,6 +78,17 @@ async def test_a_file_may_be_the_whole_body() -> None:
         assert (status, json.loads(body)["text"][:4]) == (200, "This")
 
 
+async def test_a_file_is_known_by_its_name_whatever_the_field() -> None:
+    async with house(**SCRIPTED) as server:
+        recording = aiohttp.FormData()
+        recording.add_field("audio", io.BytesIO(VOICES), filename="blob", content_type="audio/webm")
+        status, _, body = await transcribe(server, recording)
+        assert (status, json.loads(body)["text"][:4]) == (200, "This")
+        both = form()
+        both.add_field("audio", io.BytesIO(VOICES), filename="blob")
+        assert (await transcribe(server, both))[0] == 400
+
+
 async def test_nothing_is_left_of_a_file() -> None:
     async with house(**SCRIPTED) as server:
         before = set(Path(tempfile.gettempdir()).glob("voice-*"))
