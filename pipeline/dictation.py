@@ -15,6 +15,7 @@ from media.vad import WebRtcVad
 from pipeline.engine import EngineError
 from pipeline.segmenting import BREATH, PRE_ROLL, Endpointer, Mark, seconds
 from pipeline.stt import SpeechToText, Transcript
+from pipeline.tts import WordTime, later
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ class Reader(Protocol):
     def on_partial(self, text: str) -> None:
         """What is being said so far; empty: it was nothing."""
 
-    def on_final(self, text: str, start: float, end: float) -> None:
-        """What was said, and when: seconds of audio."""
+    def on_final(self, text: str, start: float, end: float, words: tuple[WordTime, ...]) -> None:
+        """What was said, and when: seconds of audio. ``words`` is empty when the recogniser does not tell."""
 
     def on_failed(self, error: EngineError) -> None:
         """Nothing more will come."""
@@ -49,7 +50,9 @@ class Dictation:
         self._samples = 0  # heard
         self._frames = 0  # judged
         self._start = 0  # frame at which the utterance begins
-        self._owed: deque[tuple[float, float]] = deque()  # times of utterances whose final has not come
+        self._told = self._told_before = 0  # samples that the recogniser has heard, and before the utterance
+        self._owed: deque[tuple[float, float, float]] = deque()
+        """Of utterances whose final has not come: start, end, and how much earlier the recogniser heard them."""
         self._partial = ""
         self._moved = asyncio.Event()  # a final has come, or nothing more will
         self._over = False
@@ -72,7 +75,7 @@ class Dictation:
     def finalize(self) -> None:
         """What has been said so far is all of it: its final will come."""
         if self._endpointer.speaking:
-            self._stream.write(self._rest)
+            self._write(self._rest)
             self._rest = np.zeros(0, np.int16)
             self._endpointer.reset()
             self._flush()
@@ -92,7 +95,7 @@ class Dictation:
         except TimeoutError:
             logger.info("a dictation ends before all of it was understood")
             if self._partial:
-                self._tell(self._partial)
+                self._tell(self._partial, ())
 
     async def aclose(self) -> None:
         self._task.cancel()
@@ -103,11 +106,11 @@ class Dictation:
         self._frames += 1
         mark = self._endpointer.hear(self._vad.is_speech(frame))
         if mark is Mark.BEGIN:
-            self._start = self._frames - 1 - len(self._before)
+            self._start, self._told_before = self._frames - 1 - len(self._before), self._told
             while self._before:
-                self._stream.write(self._before.popleft())
+                self._write(self._before.popleft())
         if mark is Mark.END or self._endpointer.speaking:
-            self._stream.write(frame)
+            self._write(frame)
         else:
             self._before.append(frame)
         if mark is Mark.PAUSE:
@@ -115,9 +118,14 @@ class Dictation:
         elif mark is Mark.END:
             self._flush()
 
+    def _write(self, pcm: Pcm) -> None:
+        self._told += len(pcm)
+        self._stream.write(pcm)
+
     def _flush(self) -> None:
-        end = self._frames - self._endpointer.quiet + BREATH // 2
-        self._owed.append((seconds(self._start * INPUT_FRAME), seconds(min(end, self._frames) * INPUT_FRAME)))
+        end = min(self._frames - self._endpointer.quiet + BREATH // 2, self._frames)
+        start = self._start * INPUT_FRAME
+        self._owed.append((seconds(start), seconds(end * INPUT_FRAME), seconds(start - self._told_before)))
         self._stream.flush()
 
     async def _wait(self, owed: int) -> None:
@@ -140,16 +148,16 @@ class Dictation:
 
     def _take(self, result: Transcript) -> None:
         if result.final:
-            self._tell(result.text)
+            self._tell(result.text, result.words)
             self._moved.set()
         elif result.text != self._partial:
             self._partial = result.text
             self._reader.on_partial(result.text)
 
-    def _tell(self, text: str) -> None:
-        start, end = self._owed.popleft() if self._owed else (0.0, self.heard)
+    def _tell(self, text: str, words: tuple[WordTime, ...]) -> None:
+        start, end, shift = self._owed.popleft() if self._owed else (0.0, self.heard, 0.0)
         if text:
-            self._reader.on_final(text, start, end)
+            self._reader.on_final(text, start, end, later(words, shift))
         elif self._partial:
             self._reader.on_partial("")
         self._partial = ""

@@ -13,7 +13,7 @@ from pipeline.clauses import ClauseSplitter
 from pipeline.engine import SlowEngineError
 from pipeline.generation import closing
 from pipeline.speakable import spoken
-from pipeline.tts import SpeechChunk, TextToSpeech, WordTime
+from pipeline.tts import SpeechChunk, TextToSpeech, WordTime, later
 
 CHUNK_SECONDS = 30.0
 """How long a voice may take over a piece: it works when nothing of a call wants the core."""
@@ -40,9 +40,9 @@ async def recite(
         sound = engine.speak(parts, voice=voice, language=language, speed=speed)
         async with closing(sound) as chunks:
             while chunk := await _next(chunks, engine.name):
-                words = _later(captions.written(chunk.words), samples / OUTPUT_RATE)
+                words = later(captions.written(chunk.words), samples / OUTPUT_RATE)
                 samples += len(chunk.pcm)
-                yield SpeechChunk(chunk.pcm, words)
+                yield SpeechChunk(chunk.pcm, list(words))
     if rest := captions.rest():
         end = samples / OUTPUT_RATE
         yield SpeechChunk(np.zeros(0, np.int16), [WordTime(word, end, end) for word in rest])
@@ -54,7 +54,3 @@ async def _next(chunks: AsyncIterator[SpeechChunk], who: str) -> SpeechChunk | N
             return await anext(chunks, None)
     except TimeoutError:
         raise SlowEngineError(f"{who} took too long") from None
-
-
-def _later(words: list[WordTime], seconds: float) -> list[WordTime]:
-    return [WordTime(word.word, word.start + seconds, word.end + seconds) for word in words]

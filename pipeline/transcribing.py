@@ -20,6 +20,7 @@ from pipeline.cutting import AudioFiles
 from pipeline.engine import EngineError, SlowEngineError
 from pipeline.segmenting import Segment, seconds
 from pipeline.stt import Stream, Transcript
+from pipeline.tts import WordTime, later
 
 FINAL_SECONDS = 60.0
 """How long a recogniser may take over an utterance: it works when nothing of a call wants the core."""
@@ -60,6 +61,8 @@ class Part:
     end: float
     """Seconds."""
     text: str
+    words: tuple[WordTime, ...] = ()
+    """When each sounds, s; empty: the recogniser does not tell."""
 
 
 @dataclass(slots=True)
@@ -100,13 +103,16 @@ async def _understand(
     if not isinstance(here, Segment):
         ahead.append(here)
     ears = await pick(np.concatenate(heard))
-    text = Text(ears.language)
+    text, heard_before = Text(ears.language), 0
     async with background.engine("stt", ears.engine, ears.org) as lent, _listening(lent, ears) as understand:
         while isinstance(here := ahead.popleft() if ahead else await anext(found), Segment):
             if not wanted():
                 raise UnwantedError
-            if said := await understand(here.pcm):
-                text.parts.append(Part(seconds(here.start), seconds(here.end), said))
+            said = await understand(here.pcm)
+            if said.text:
+                words = later(said.words, seconds(here.start - heard_before))
+                text.parts.append(Part(seconds(here.start), seconds(here.end), said.text, words))
+            heard_before += len(here.pcm)
     text.duration = seconds(here)
     return text
 
@@ -119,12 +125,12 @@ async def _pace(stream: Stream, pcm: Pcm) -> None:
 
 
 @asynccontextmanager
-async def _listening(lent: Lent, ears: Ears) -> AsyncIterator[Callable[[Pcm], Awaitable[str]]]:
-    """A stream of the recogniser, as a function from an utterance to its text."""
+async def _listening(lent: Lent, ears: Ears) -> AsyncIterator[Callable[[Pcm], Awaitable[Transcript]]]:
+    """A stream of the recogniser, as a function from an utterance to what was understood."""
     stream: Stream = lent.bound(SttConfig(model=ears.model)).stream(ears.language)
     results = aiter(stream)
 
-    async def understand(pcm: Pcm) -> str:
+    async def understand(pcm: Pcm) -> Transcript:
         async with lent.turn:
             if lent.remote:
                 await _pace(stream, pcm)
@@ -138,7 +144,7 @@ async def _listening(lent: Lent, ears: Ears) -> AsyncIterator[Callable[[Pcm], Aw
                         if result is None:
                             raise EngineError(f"{lent.engine.name} ended before it had understood all")
                         if isinstance(result, Transcript) and result.final:
-                            return result.text
+                            return result
             except TimeoutError:
                 raise SlowEngineError(f"{lent.engine.name} took too long") from None
 

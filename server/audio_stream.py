@@ -12,8 +12,9 @@ from config.agent import SttConfig
 from pipeline.background import Background
 from pipeline.dictation import Dictation
 from pipeline.engine import FALLBACK_LANGUAGE, EngineError
+from pipeline.tts import WordTime
 from server.admission import Admission, failure, request_id
-from server.audio_text import LONGEST, truth
+from server.audio_text import LONGEST, truth, worded
 from server.catalogue import language_of, listener, tag
 from server.http import ApiError
 from server.outbox import Outbox
@@ -112,8 +113,10 @@ class _Reader:
     def on_partial(self, text: str) -> None:
         self._outbox.send(told(type="partial", text=text))
 
-    def on_final(self, text: str, start: float, end: float) -> None:
-        times = {"start": round(start, 3), "end": round(end, 3)}
+    def on_final(self, text: str, start: float, end: float, words: tuple[WordTime, ...]) -> None:
+        times: dict[str, Any] = {"start": round(start, 3), "end": round(end, 3)}
+        if words:
+            times["words"] = [worded(word) for word in words]
         self._outbox.send(told(type="final", text=text, language=self._language, **times))
 
     def on_failed(self, error: EngineError) -> None:

@@ -15,6 +15,7 @@ from pipeline.background import Background
 from pipeline.cutting import TooLongError, UnreadableError
 from pipeline.engine import FALLBACK_LANGUAGE, EngineError
 from pipeline.transcribing import Ears, Text, UnwantedError, transcribe
+from pipeline.tts import WordTime
 from server.admission import REQUEST_ID, Admission, failure, request_id
 from server.catalogue import Listener, language_of, listener, tag
 from server.http import ApiError, answer
@@ -125,6 +126,11 @@ def truth(text: str, name: str) -> bool:
     return value
 
 
+def worded(word: WordTime) -> dict[str, Any]:
+    """A word and its seconds."""
+    return {"word": word.word, "start": round(word.start, 3), "end": round(word.end, 3)}
+
+
 def _shaped(text: Text, model: str, shape: Shape) -> web.Response:
     headers = {REQUEST_ID: request_id(), "Cache-Control": "no-store"}
     if shape == "text":
@@ -136,4 +142,6 @@ def _shaped(text: Text, model: str, shape: Shape) -> web.Response:
             {"id": number, "start": round(part.start, 3), "end": round(part.end, 3), "text": part.text}
             for number, part in enumerate(text.parts)
         ]
+        if words := [worded(word) for part in text.parts for word in part.words]:
+            body["words"] = words
     return answer(body, headers=headers)

@@ -19,6 +19,7 @@ from config.settings import Settings
 from pipeline.background import Background
 from pipeline.dictation import Dictation
 from pipeline.engine import FALLBACK_LANGUAGE, EngineError
+from pipeline.tts import WordTime
 from server.admission import Admission, failure
 from server.audio_text import Scribe
 from server.catalogue import tag
@@ -152,7 +153,7 @@ class _Reader:
     def on_partial(self, text: str) -> None:
         self._outbox.send(told(event="partial", text=text))
 
-    def on_final(self, text: str, start: float, end: float) -> None:
+    def on_final(self, text: str, start: float, end: float, words: tuple[WordTime, ...]) -> None:
         self._outbox.send(told(event="final", text=text))
 
     def on_failed(self, error: EngineError) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from media.audio import Pcm
+from pipeline.tts import WordTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Transcript:
     language: str | None = None
     settled: bool = False
     """A partial of all that was said before the last ``pause``: a ``flush`` now would answer the same."""
+    words: tuple[WordTime, ...] = ()
+    """Of a final: when its words sound, in seconds of what the stream has heard. Empty: the engine does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from media.audio import INPUT_RATE, Pcm
 from pipeline.remote import Breaker, ProviderError, tell
 from pipeline.stt import Transcript, TurnGuess
 from pipeline.stt.socket_stream import Message, Result, SocketStream
+from pipeline.tts import WordTime
 from pipeline.wire import HEARTBEAT_SECONDS, Wire
 
 MODEL = "nova-3"
@@ -129,6 +130,7 @@ class Nova:
 
     name: str
     final_parts: list[str] = field(default_factory=list)
+    words: list[WordTime] = field(default_factory=list)
     interim: str = ""
     confidence: float = 1.0
     language: str | None = None
@@ -169,6 +171,7 @@ class Nova:
         before = self._text()
         if message.get("is_final"):
             self.final_parts += [text] if text else []
+            self.words += map(_word, best.get("words") or [])
             self.interim = ""
         else:
             self.interim = text
@@ -183,7 +186,8 @@ class Nova:
         return []
 
     def final(self) -> Transcript:
-        found = Transcript(self._text(), True, self.confidence, self.language)
+        whole = not self.interim
+        found = Transcript(self._text(), True, self.confidence, self.language, words=tuple(self.words) if whole else ())
         self._forget()
         return found
 
@@ -195,7 +199,11 @@ class Nova:
         return " ".join(filter(None, (*self.final_parts, self.interim)))
 
     def _forget(self) -> None:
-        self.final_parts, self.interim, self.settled = [], "", False
+        self.final_parts, self.words, self.interim, self.settled = [], [], "", False
+
+
+def _word(told: Mapping[str, Any]) -> WordTime:
+    return WordTime(str(told.get("punctuated_word") or told["word"]), float(told["start"]), float(told["end"]))
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +16,11 @@ class WordTime:
     word: str
     start: float
     end: float
+
+
+def later(words: Iterable[WordTime], by: float) -> tuple[WordTime, ...]:
+    """The same words ``by`` seconds later."""
+    return tuple(WordTime(word.word, word.start + by, word.end + by) for word in words)
 
 
 @dataclass(frozen=True, slots=True)

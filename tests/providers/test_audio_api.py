@@ -26,18 +26,27 @@ SARAH = "EXAVITQu4vr4xnSDxMaL"
 TEXT = "Hola, tu pedido está listo."
 
 
-VOICES = np.concatenate([recording("en-00.flac"), silence(1.0), recording("en-02.flac")])
+VOICES = np.concatenate([recording("en-00.flac"), silence(6.0), recording("en-02.flac")])
 
 
 @asynccontextmanager
 async def nova(*texts: str) -> AsyncIterator[SocketServer]:
-    """A recogniser that hears one text after another, each when it is asked to finalize."""
+    """A recogniser that hears one text after another, each when it is asked to finalize, and all of it in the second
+    before that.
+    """
     async with SocketServer("/v1/listen", header="Authorization", key="Token dg-key") as server:
 
         async def answer() -> None:
             for number, text in enumerate(texts, 1):
                 await server.told(number, type="Finalize")
-                await server.say(results(text, finalized=True))
+                heard = sum(len(frame) for frame in server.frames if isinstance(frame, bytes)) / 2 / INPUT_RATE
+                starts = [heard - 1.0 + 0.1 * i for i in range(len(text.split()))]
+                words = [
+                    {"word": word.strip(".").lower(), "punctuated_word": word, "start": start, "end": start + 0.1}
+                    for word, start in zip(text.split(), starts, strict=True)
+                ]
+                best = {"transcript": text, "confidence": 0.9, "words": words}
+                await server.say(results(text, finalized=True, channel={"alternatives": [best]}))
 
         answering = asyncio.create_task(answer())
         yield server
@@ -104,16 +113,20 @@ async def test_a_file_is_understood_by_a_provider() -> None:
         heard = json.loads(body)
         assert (status, heard["model"]) == (200, "deepgram/nova-2")
         assert [segment["text"] for segment in heard["segments"]] == ["Book a table.", "Reset my password."]
+        assert [word["word"] for word in heard["words"]] == ["Book", "a", "table.", "Reset", "my", "password."]
+        for words, segment in zip((heard["words"][:3], heard["words"][3:]), heard["segments"], strict=True):
+            assert words[0]["start"] == pytest.approx(segment["end"] - 0.6, abs=0.5)
+        assert heard["segments"][1]["start"] > 9  # behind a silence that nobody has heard
         assert [query["model"] for query in deepgram.queries] == [["nova-2"]]
         sent = sum(len(frame) for frame in deepgram.frames if isinstance(frame, bytes)) / 2
-        assert sent == pytest.approx(len(VOICES) - INPUT_RATE, abs=INPUT_RATE)
+        assert sent == pytest.approx(len(VOICES) - 6 * INPUT_RATE, abs=2 * INPUT_RATE)
 
 
 async def test_a_stream_is_understood_by_a_provider() -> None:
     async with nova("Book a table.", "") as deepgram, house(**hearing(deepgram)) as server:
         async with streaming(server, "model=deepgram/nova-3&language=es") as stream:
             assert (await stream.next())["model"] == "deepgram/nova-3"
-            await stream.say(np.concatenate([recording("en-00.flac"), silence(1.0)]))
+            await stream.say(np.concatenate([silence(2.0), recording("en-00.flac"), silence(1.0)]))
             await deepgram.told(type="Finalize")
             frames = [await stream.next()]
             while frames[-1]["type"] != "final":
@@ -121,6 +134,9 @@ async def test_a_stream_is_understood_by_a_provider() -> None:
             await stream.send("stop")
             frames += await stream.rest()
         assert texts(frames) == ["Book a table."]
+        [final] = [frame for frame in frames if frame["type"] == "final"]
+        assert [word["word"] for word in final["words"]] == ["Book", "a", "table."]
+        assert final["words"][0]["start"] == pytest.approx(final["end"] - 0.8, abs=0.5)
         assert frames[-1]["type"] == "done"
         assert deepgram.queries[0]["language"] == ["es"]
         await deepgram.until(lambda: deepgram.open == 0)
