@@ -11,6 +11,9 @@ from pipeline.llm import Message
 MAX_MESSAGES = 1_000
 """Messages kept for the whole call; beyond that the oldest are forgotten."""
 
+MAX_CHARACTERS = 1 << 20
+"""Characters of all of them, likewise. Even with each escaped in JSON they fit what may wait for a backend."""
+
 MODEL_MESSAGES = 100
 """Messages of the history that a model is given."""
 
@@ -112,7 +115,8 @@ class Conversation:
         """Append messages of any role, as far as they form a valid history: no call of a tool without its result."""
         for messages_of_entry in _entries(messages):
             is_tools = "tool_calls" in messages_of_entry[0]
-            self._add(_Entry(None, messages_of_entry, messages_of_entry, is_tools=is_tools))
+            self._entries.append(_Entry(None, messages_of_entry, messages_of_entry, is_tools=is_tools))
+        self._forget_oldest()
 
     def clear(self) -> None:
         self._entries = []
@@ -159,9 +163,14 @@ class Conversation:
         return next((entry for entry in entries if entry.id == entry_id and entry.is_tools == is_tools), None)
 
     def _forget_oldest(self) -> None:
-        excess = sum(max(1, len(entry.kept)) for entry in self._entries) - MAX_MESSAGES
-        while excess > 0:
-            excess -= max(1, len(self._entries.pop(0).kept))
+        messages = characters = 0
+        for entry in self._entries:
+            messages += max(1, len(entry.kept))
+            characters += _characters(entry.kept)
+        while messages > MAX_MESSAGES or (characters > MAX_CHARACTERS and len(self._entries) > 1):
+            oldest = self._entries.pop(0).kept
+            messages -= max(1, len(oldest))
+            characters -= _characters(oldest)
 
 
 def recent(messages: Sequence[Message], limit: int) -> list[Message]:
@@ -176,6 +185,16 @@ def recent(messages: Sequence[Message], limit: int) -> list[Message]:
     while start < len(messages) and messages[start]["role"] == "tool":
         start += 1
     return list(messages[start:])
+
+
+def _characters(messages: Sequence[Message]) -> int:
+    """Of their texts, and of what tools are called with."""
+    count = 0
+    for message in messages:
+        count += len(message.get("content") or "")
+        if calls := message.get("tool_calls"):
+            count += sum(len(call["function"]["arguments"]) for call in calls)
+    return count
 
 
 def _entries(messages: Iterable[Message]) -> list[list[Message]]:

@@ -162,15 +162,15 @@ def _hear(visit: _Visit, text: str) -> None:
     dialect: Dialect = "event" if "event" in frame else "type"
     name = frame.get(dialect)
     visit.frames.dialect = visit.frames.dialect or (dialect if name else None)
-    if name in LINES[dialect]:
+    if not isinstance(name, str):
+        visit.frames.complain("Expected an object with an event", "BAD_FRAME")
+    elif name in LINES[dialect]:
         _hear_line(visit, frame.get("text"))
     elif name == "set_context":
         if (context := parse_context(frame)) is None:
             visit.frames.complain("set_context: expected a short key and a value", "BAD_FRAME")
         else:
             visit.chat.set_context(context.key, context.value)
-    elif not isinstance(name, str):
-        visit.frames.complain("Expected an object with an event", "BAD_FRAME")
 
 
 def _hear_line(visit: _Visit, text: object) -> None:

@@ -65,8 +65,7 @@ class Threads:
 
     async def save(self, key: ThreadKey, messages: Sequence[Message]) -> None:
         """What was said so far, in place of what was there."""
-        text = _fitting(messages)
-        await self._do(lambda database: self._write(database, key, text), None)
+        await self._do(lambda database: self._write(database, key, _fitting(messages)), None)
 
     async def aclose(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._worker, self._close)
@@ -112,10 +111,14 @@ def _read(database: sqlite3.Connection, key: ThreadKey, oldest: float) -> str | 
 
 
 def _fitting(messages: Sequence[Message]) -> str:
-    """As JSON, from a line of the user on, so that no result of a tool stands without its call."""
-    beginnings = [0, *(position for position, message in enumerate(messages) if message["role"] == "user")]
-    for beginning in beginnings:
-        text = json.dumps(messages[beginning:], ensure_ascii=False)
-        if len(text) <= MAX_SIZE:
-            return text
-    return "[]"
+    """As JSON the last of them, from a line of the user on, so that no result of a tool stands without its call."""
+    texts: list[str] = []
+    kept, size = 0, 0
+    for position in reversed(range(len(messages))):
+        texts.append(json.dumps(messages[position], ensure_ascii=False))
+        size += len(texts[-1]) + len(", ")
+        if size > MAX_SIZE:
+            break
+        if position == 0 or messages[position]["role"] == "user":
+            kept = len(texts)
+    return f"[{', '.join(reversed(texts[:kept]))}]"

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.conversation import MAX_MESSAGES, Conversation, recent
+from pipeline.conversation import MAX_CHARACTERS, MAX_MESSAGES, Conversation, recent
 
 
 def said(conversation: Conversation) -> list[tuple[str, str]]:
@@ -158,6 +158,18 @@ def test_the_history_is_bounded() -> None:
         conversation.add_user(str(i))
         assert len(conversation) <= MAX_MESSAGES
     assert said(conversation)[-1] == ("user", str(2 * MAX_MESSAGES - 1))
+
+
+def test_the_history_is_bounded_by_its_size_too() -> None:
+    conversation = Conversation()
+    for i in range(20):
+        conversation.add_user(f"{i} {'x' * (MAX_CHARACTERS // 10)}")
+        conversation.open_tools(str(i))
+        conversation.close_tools(str(i), *tool_round(str(i)))
+        assert sum(len(message["content"]) for message in conversation.messages()) <= MAX_CHARACTERS
+    assert [text.partition(" ")[0] for role, text in said(conversation) if role == "user"] == [*map(str, range(11, 20))]
+    conversation.add_user("x" * 2 * MAX_CHARACTERS)
+    assert len(conversation) == 1, "the last is kept whatever it is"
 
 
 def test_the_beginning_that_a_model_sees_moves_rarely() -> None:

@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.agent import AgentConfig
+from pipeline.chat import MAX_LINE
 from pipeline.llm import ToolCall
 from server import chat as chat_module
 from server import outbox
+from server.backend import MAX_BYTES
 from server.threads import ThreadKey, Threads
 from tests.pipeline.test_chat import Model
 from tests.server.backends import Backend, Frame, House, bearer, house, until
@@ -213,7 +215,7 @@ async def test_what_is_wrong_is_told_and_costs_nothing_else() -> None:
         await backend.create("mara", **AGENT)
         async with page(server) as browser:
             await browser.next()
-            for text in ("no json", "[]", '{"event": 5}', "{}", '{"event": "set_context", "key": ""}'):
+            for text in ("no json", "[]", '{"event": 5}', '{"event": []}', "{}", '{"event": "set_context", "key": ""}'):
                 await browser.socket.send_str(text)
                 assert brief([await browser.next()], "code") in (
                     [("chat.error", "BAD_JSON")],
@@ -231,6 +233,22 @@ async def test_what_is_wrong_is_told_and_costs_nothing_else() -> None:
             await browser.socket.send_str("x" * (chat_module.MAX_FRAME + 1))
             code, _ = await browser.closed()
             assert code == 1009
+
+
+async def test_no_visitor_can_say_so_much_that_the_backend_is_sent_away() -> None:
+    """The end of a chat tells all that was said, in a frame that the connection of the backend has to hold."""
+    async with house() as server, server.backend("acme") as backend:
+        think(server)
+        await backend.create("mara", **AGENT)
+        async with page(server) as browser:
+            await browser.next()
+            line = json.dumps({"event": "message", "text": "\u6f22" * MAX_LINE}, ensure_ascii=False)
+            for _ in range(MAX_BYTES // (6 * MAX_LINE) + 1):
+                await browser.socket.send_str(line)
+                await heard(browser, "chat.done")
+                await heard(backend, "chat.response")
+        ended = (await heard(backend, "llm.chat.ended"))[-1]
+        assert (ended["reason"], ended["messages"][-1]["content"]) == ("closed", "I see.")
 
 
 async def test_hanging_up_ends_the_line_that_was_waited_for() -> None:
@@ -340,6 +358,19 @@ async def test_threads_outlive_the_server_and_are_forgotten_in_the_end(tmp_path:
     await broken.aclose()
 
 
+async def test_a_long_thread_is_kept_without_keeping_the_calls_waiting() -> None:
+    threads, key = Threads(None), ThreadKey("acme", "mara", "t1")
+    lines = [{"role": role, "content": f"{n} {role}"} for n in range(20_000) for role in ("user", "assistant")]
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await threads.save(key, lines)
+    assert loop.time() - began < 5, "the time grows with the thread, not with its square"
+    kept = await threads.load(key)
+    assert (kept[0]["role"], kept[-1]) == ("user", lines[-1])
+    assert kept == lines[-len(kept) :]
+    await threads.aclose()
+
+
 async def test_a_page_without_a_key_and_one_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "CLOSE_SECONDS", 0.1)
     monkeypatch.setattr(chat_module, "MAX_BYTES", 200_000)
@@ -359,8 +390,8 @@ async def test_a_page_without_a_key_and_one_that_does_not_read(monkeypatch: pyte
 
 LINES = st.sampled_from(["hello", "", "x" * 17_000, None, 7, "\ud800"])
 FRAMES = st.one_of(
-    st.fixed_dictionaries({"event": st.sampled_from(["message", "set_context", "x"]), "text": LINES, "key": LINES}),
-    st.fixed_dictionaries({"type": st.sampled_from(["user.message", "message", "y"]), "text": LINES}),
+    st.fixed_dictionaries({"event": st.sampled_from(["message", "set_context", "x", []]), "text": LINES, "key": LINES}),
+    st.fixed_dictionaries({"type": st.sampled_from(["user.message", "message", "y", {}]), "text": LINES}),
     st.recursive(
         st.none() | st.booleans() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     ),
