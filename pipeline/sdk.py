@@ -61,7 +61,7 @@ class Sdk:
         """Open a connection and see whether the key is good. Never raises, but tells ``breaker`` what went wrong."""
         try:
             async with asyncio.timeout(WARM_SECONDS):
-                await self.first_model()
+                await self._list()
             breaker.succeeded()
         except TimeoutError:
             logger.warning("%s took too long to list its models", self.name)
@@ -70,13 +70,17 @@ class Sdk:
                 breaker.failed(error)
             tell(error)
 
-    async def first_model(self) -> str:
+    async def usual_model(self) -> str:
         """What the provider lists first: of a server with one model that one."""
+        if not self._first_model:
+            await self._list()
+        return self._first_model
+
+    async def _list(self) -> None:
         client = await self.client()
         with self.errors():
             models = await client.models.list()
-        self._first_model = models.data[0].id if models.data else self._first_model
-        return self._first_model
+        self._first_model = models.data[0].id if models.data else ""
 
     @contextmanager
     def errors(self, lost: Callable[[str], ProviderError] = unreachable) -> Iterator[None]:

@@ -43,8 +43,9 @@ class LlmFailover:
 
     def prepare(self) -> None:
         """Something is going to be asked."""
-        if (prepare := getattr(self.candidates[0].engine, "prepare", None)) is not None:
-            prepare()
+        first = self.candidates[0]
+        if (prepare := getattr(first.engine, "prepare", None)) is not None:
+            prepare(first.model)
 
     async def generate(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: GenerateOptions

@@ -5,12 +5,16 @@ Source: https://platform.openai.com/docs/api-reference/chat/create and .../chat-
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import re
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.engine import EngineError
 from pipeline.llm import Delta, GenerateOptions, Message, TextDelta, ToolCall, Usage
 from pipeline.remote import Breaker, garbled, hung_up
 from pipeline.sdk import OWN_NAME, Sdk
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
 
 logger = logging.getLogger(__name__)
+
+UNLOADED_SECONDS = 240.0
+"""After so long without a question a server in the house may have forgotten a model."""
 
 DISPENSABLE = ("reasoning_effort", "temperature", "stream_options", "max_completion_tokens", "max_tokens")
 """Parameters that some models refuse and that an answer can do without."""
@@ -38,6 +45,9 @@ class OpenAiLlm:
         self.name = name
         self.breaker = Breaker()
         self._sdk = Sdk(name, url, key)
+        self._keyed = bool(key)
+        self._loaded: dict[str, float] = {}  # by model: when it was asked for something, loop's time
+        self._loading: set[asyncio.Task[None]] = set()
         self._model = model
         self._refused: dict[str, set[str]] = {}  # by model: parameters that it does not take
 
@@ -49,16 +59,22 @@ class OpenAiLlm:
         """Load the library and open a connection. Does not raise: a provider that is down now may be up later."""
         await self._sdk.warm(self.breaker)
 
-    def prepare(self) -> None:
-        """Something is going to be asked: have a connection."""
+    def prepare(self, model: str = "") -> None:
+        """Something is going to be asked: have a connection, and in a house of one's own a model that is loaded."""
         self._sdk.prepare(self.breaker)
+        now = asyncio.get_running_loop().time()
+        if not self._keyed and now - self._loaded.get(model, -math.inf) > UNLOADED_SECONDS:
+            self._loaded[model] = now
+            self._loading.add(task := asyncio.create_task(self._load(model), name=f"loading a model of {self.name}"))
+            task.add_done_callback(self._loading.discard)
 
     async def generate(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: GenerateOptions
     ) -> AsyncGenerator[Delta, None]:
         """See ``LanguageModel``. Raises ``pipeline.remote.ProviderError``."""
         client = await self._sdk.client()
-        model = options.model or self._model or await self._sdk.first_model()
+        model = options.model or self._model or await self._sdk.usual_model()
+        self._loaded[options.model] = asyncio.get_running_loop().time()
         request = self._request(model, messages, tools, options)
         with self._sdk.errors():
             stream = await self._open(client, model, request)
@@ -74,7 +90,17 @@ class OpenAiLlm:
             yield delta
 
     async def aclose(self) -> None:
+        for task in self._loading:
+            task.cancel()
+        await asyncio.gather(*self._loading, return_exceptions=True)
         await self._sdk.aclose()
+
+    async def _load(self, model: str) -> None:
+        """Servers such as Ollama's load a model when it is asked something, which takes longer than a caller waits."""
+        options = GenerateOptions(model=model, max_tokens=1)
+        with suppress(EngineError):  # it shows again when it matters
+            async for _ in self.generate([{"role": "user", "content": "Hi"}], (), options):
+                pass
 
     def _request(
         self, model: str, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: GenerateOptions

@@ -65,7 +65,7 @@ async def test_every_preset_speaks_the_same(name: str) -> None:
         [request] = server.requests
         assert (request["model"], request["stream"]) == (preset.model or "house-model", True)
         assert request["messages"] == HELLO
-        assert model.trouble == ""
+        assert (model.trouble, server.listed) == ("", 1)
 
 
 async def test_model_temperature_and_length_are_those_of_the_question(server: OpenAiServer, model: OpenAiLlm) -> None:
@@ -265,6 +265,25 @@ async def test_a_call_that_begins_has_a_connection_opened_unless_one_is_there(
     model.prepare()
     await ask(model)
     assert (server.listed, len(server.connections)) == (1, 1)
+
+
+async def test_a_server_in_the_house_loads_the_model_while_the_call_begins(server: OpenAiServer) -> None:
+    server.key = ""
+    house = OpenAiLlm("ollama", server.url, "")
+    house.prepare("qwen3:8b")
+    house.prepare("qwen3:8b")
+    async with asyncio.timeout(5):
+        while not server.requests:
+            await asyncio.sleep(0.01)
+    await ask(house, model="qwen3:8b")
+    house.prepare("qwen3:8b")
+    await ask(house, model="qwen3:8b")
+    await house.aclose()
+    assert [(request["model"], request.get("max_tokens")) for request in server.requests] == [
+        ("qwen3:8b", 1),
+        ("qwen3:8b", None),
+        ("qwen3:8b", None),
+    ]
 
 
 async def test_who_closes_the_answer_cancels_it_at_once(server: OpenAiServer, model: OpenAiLlm) -> None:
