@@ -33,6 +33,8 @@ class Background:
         self._idle = idle
         self._lent: dict[tuple[str, str], Lent] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self.leaving = False
+        """The server is about to stop: long work ends where it can."""
         self._closed = False
 
     @asynccontextmanager

@@ -43,7 +43,8 @@ class Audio:
         return [route for part in self._parts for route in part.routes()]
 
     async def close(self) -> None:
-        """The server leaves: sockets are told. Requests may end."""
+        """The server leaves: sockets are told, files are read no further. What is soon done may end."""
+        self._background.leaving = True
         await asyncio.gather(self._stream.close(), self._dictations.close())
 
     async def aclose(self) -> None:

@@ -75,7 +75,8 @@ class Scribe:
         """Raises ``ApiError``."""
 
         def wanted() -> bool:
-            return request.transport is not None and not request.transport.is_closing()
+            here = request.transport is not None and not request.transport.is_closing()
+            return here and not self._background.leaving
 
         try:
             return await transcribe(self._background, file, self._pick, longest=longest, wanted=wanted)
@@ -84,6 +85,8 @@ class Scribe:
         except TooLongError as error:
             raise ApiError(413, str(error), "FILE_TOO_LARGE") from None
         except UnwantedError:
+            if self._background.leaving:
+                raise ApiError(503, "The server is shutting down", "SERVER_DRAINING", {"Retry-After": "5"}) from None
             raise ApiError(499, "The client left", "CLIENT_LEFT") from None
         except EngineError as error:
             raise failure(error) from None

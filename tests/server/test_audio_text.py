@@ -278,6 +278,20 @@ async def test_a_client_that_leaves_sets_the_engine_free(gate: Gate) -> None:
         assert (await transcribe(server, form()))[0] == 200
 
 
+async def test_a_server_that_leaves_reads_no_further(gate: Gate) -> None:
+    many = np.concatenate([part for _ in range(20) for part in (recording("en-short-00.flac"), silence(1.0))])
+    async with house(**SCRIPTED) as server:
+        task = asyncio.create_task(transcribe(server, form(wav(many))))
+        await until(lambda: gate.asked == 1)
+        closing = asyncio.create_task(server.listener.close())
+        await asyncio.sleep(0.1)  # the shutdown has begun
+        gate.open.set()
+        status, _, body = await task
+        assert (status, json.loads(body)["code"]) == (503, "SERVER_DRAINING")
+        await closing
+        assert gate.asked < 5
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [(EngineError("deaf"), 502, "UPSTREAM_ERROR"), (SlowEngineError("too slow"), 504, "UPSTREAM_TIMEOUT")],
