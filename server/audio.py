@@ -29,11 +29,12 @@ class Audio:
     ) -> None:
         self._background = Background(engines)
         admission = Admission(settings, keys, counter)
+        self._speech = AudioSpeech(admission, self._background)
         self._stream = AudioStream(admission, self._background)
         self._dictations = Dictations(settings, office, hub, self._background, admission=admission, counter=counter)
         self._parts = (
             Voices(settings, admission, self._background, counter),
-            AudioSpeech(admission, self._background),
+            self._speech,
             AudioText(admission, self._background),
             self._stream,
             self._dictations,
@@ -45,7 +46,7 @@ class Audio:
     async def close(self) -> None:
         """The server leaves: sockets are told, files are read no further. What is soon done may end."""
         self._background.leaving = True
-        await asyncio.gather(self._stream.close(), self._dictations.close())
+        await asyncio.gather(self._speech.close(), self._stream.close(), self._dictations.close())
 
     async def aclose(self) -> None:
         """Release the engines."""

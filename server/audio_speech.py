@@ -42,6 +42,10 @@ PATIENCE = 120.0
 """Seconds in which a client takes what was sent; one that plays as it reads may pause."""
 
 
+LAST_SECONDS = 2.0
+"""What answers get to end when the server leaves."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpeechRequest:
     input: str
@@ -58,6 +62,8 @@ class AudioSpeech:
     def __init__(self, admission: Admission, background: Background) -> None:
         self._admission = admission
         self._background = background
+        self._writing: set[_Sound] = set()
+        self._ended = asyncio.Event()  # one of them
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/v1/audio/speech", self.speech)]
@@ -75,31 +81,44 @@ class AudioSpeech:
                     voice = lent.bound(VoiceConfig(voice_id=who.voice or None, model=who.model))
                     said = recite(voice, asked.input, voice=who.voice, language=who.language, speed=asked.speed)
                     async with closing(said) as chunks, encoding(self._background, asked.form, asked.rate) as codec:
-                        return await _send(request, asked, chunks, codec)
+                        return await self._send(request, asked, chunks, codec)
             except EngineError as error:
                 raise failure(error) from None
 
+    async def close(self) -> None:
+        """The server leaves: answers have ``LAST_SECONDS`` to end, then they break off."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_SECONDS):
+                while self._writing:
+                    self._ended.clear()
+                    await self._ended.wait()
+        for writer in list(self._writing):
+            writer.cut()
 
-async def _send(
-    request: web.Request, asked: SpeechRequest, chunks: AsyncIterator[SpeechChunk], codec: Codec
-) -> web.StreamResponse:
-    """Raises only what happens before anything is sent."""
-    chunk = await anext(chunks, None)
-    if chunk is None:
-        raise ApiError(400, "There is nothing in the input that can be spoken", "BAD_REQUEST")
-    writer = (_Events if asked.timestamps else _Sound)(request, asked, codec)
-    try:
-        await writer.begin()
-        while chunk is not None:
-            await writer.chunk(chunk)
-            chunk = await anext(chunks, None)
-        await writer.finish()
-    except EngineError as error:
-        logger.warning("speech %s broke off: %s", writer.id, error)
-        await writer.fail(failure(error))
-    except ConnectionError:  # the client has heard enough
-        logger.debug("speech %s: its client left", writer.id)
-    return writer.response
+    async def _send(
+        self, request: web.Request, asked: SpeechRequest, chunks: AsyncIterator[SpeechChunk], codec: Codec
+    ) -> web.StreamResponse:
+        """Raises only what happens before anything is sent."""
+        chunk = await anext(chunks, None)
+        if chunk is None:
+            raise ApiError(400, "There is nothing in the input that can be spoken", "BAD_REQUEST")
+        writer = (_Events if asked.timestamps else _Sound)(request, asked, codec)
+        self._writing.add(writer)
+        try:
+            await writer.begin()
+            while chunk is not None:
+                await writer.chunk(chunk)
+                chunk = await anext(chunks, None)
+            await writer.finish()
+        except EngineError as error:
+            logger.warning("speech %s broke off: %s", writer.id, error)
+            await writer.fail(failure(error))
+        except ConnectionError:  # the client has heard enough
+            logger.debug("speech %s: its client left", writer.id)
+        finally:
+            self._writing.discard(writer)
+            self._ended.set()
+        return writer.response
 
 
 class _Sound:
@@ -123,10 +142,14 @@ class _Sound:
         await self._write(await self._codec.finish())
         await self.response.write_eof()
 
-    async def fail(self, refusal: ApiError) -> None:
-        """An answer without its end: the client must not take it for the whole (RFC 9112, 8)."""
+    def cut(self) -> None:
+        """End the answer without its end: the client must not take it for the whole (RFC 9112, 8)."""
         if self._request.transport is not None:
             self._request.transport.abort()
+
+    async def fail(self, refusal: ApiError) -> None:
+        """Tell that the answer breaks off."""
+        self.cut()
 
     async def _encoded(self, chunk: SpeechChunk) -> bytes:
         self._samples += len(chunk.pcm)
@@ -139,7 +162,7 @@ class _Sound:
             async with asyncio.timeout(PATIENCE):
                 await self.response.write(data)
         except TimeoutError:
-            await self.fail(ApiError(408, "The client reads nothing", "REQUEST_TIMEOUT"))
+            self.cut()
             raise ConnectionResetError from None
 
     def _headers(self) -> dict[str, str]:

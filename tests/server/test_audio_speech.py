@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -299,6 +300,20 @@ async def test_who_reads_slowly_is_spoken_to_slowly(gate: Gate) -> None:
                 before = gate.pieces
                 await asyncio.sleep(0.3)
             assert gate.pieces < 60
+
+
+async def test_a_server_that_leaves_does_not_wait_for_who_reads_nothing(gate: Gate) -> None:
+    gate.open.set()
+    gate.seconds = 10.0
+    async with house(**SCRIPTED) as server:
+        body = {"input": "One is here. " * 300, "voice": "any"}
+        async with server.http.post("/v1/audio/speech", json=body, headers=bearer("acme")) as response:
+            began = time.monotonic()
+            await server.listener.close()
+            assert time.monotonic() - began < 5
+            assert gate.left == 1
+            with pytest.raises(aiohttp.ClientError):
+                await response.read()
 
 
 @pytest.mark.parametrize(
