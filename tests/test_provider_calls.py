@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from media.audio import INPUT_RATE
 from pipeline.models import SMOLLM2
 from pipeline.tts.phrasing import resampled, to_pcm
 from server.peer import Peer
@@ -30,6 +31,8 @@ from tests.live import LiveServer
 from tests.providers.elevenlabs import KEY as ELEVEN_KEY
 from tests.providers.elevenlabs import ElevenLabsServer, Manner
 from tests.providers.openai_chat import OpenAiServer, Script
+from tests.providers.sockets import SocketServer
+from tests.providers.test_stt import turn
 from tests.test_first_call import DATA, Talk, spoken, talk
 from tests.words import normalised, word_error_rate
 
@@ -61,10 +64,12 @@ def mara(text: str) -> bytes:
 
 
 class Clouds:
-    """Both providers and a server that knows their addresses and keys."""
+    """The providers and a server that knows their addresses and keys."""
 
-    def __init__(self, openai: OpenAiServer, eleven: ElevenLabsServer, server: LiveServer) -> None:
-        self.openai, self.eleven, self.server = openai, eleven, server
+    def __init__(
+        self, openai: OpenAiServer, eleven: ElevenLabsServer, deepgram: SocketServer, server: LiveServer
+    ) -> None:
+        self.openai, self.eleven, self.deepgram, self.server = openai, eleven, deepgram, server
 
     def forget(self) -> None:
         """What was asked so far."""
@@ -75,22 +80,25 @@ class Clouds:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sky(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clouds]:
     folder = tmp_path_factory.mktemp("server")
-    async with OpenAiServer() as openai, ElevenLabsServer(mara) as eleven:
+    deepgram = SocketServer("/v2/listen", header="Authorization", key="Token dg-test-secret-key")
+    async with OpenAiServer() as openai, ElevenLabsServer(mara) as eleven, deepgram:
         variables = {
             "OPENAI_API_KEY": openai.key,
             "ELEVENLABS_API_KEY": ELEVEN_KEY,
-            "VOICE_PROVIDER_URLS": f"openai={openai.url},elevenlabs={eleven.url}",
+            "DEEPGRAM_API_KEY": "dg-test-secret-key",
+            "VOICE_PROVIDER_URLS": f"openai={openai.url},elevenlabs={eleven.url},deepgram={deepgram.url}",
             "VOICE_API_KEYS": API_KEY,
         }
         server = LiveServer(folder, environment=variables)
         await asyncio.to_thread(server.__enter__)
         try:
-            yield Clouds(openai, eleven, server)
+            yield Clouds(openai, eleven, deepgram, server)
         finally:
             await asyncio.to_thread(server.__exit__, None, None, None)
         log = server.log.read_text()
         assert openai.key not in log
         assert ELEVEN_KEY not in log
+        assert "dg-test" not in log
 
 
 class Backend:
@@ -118,13 +126,13 @@ class Backend:
 
 
 @asynccontextmanager
-async def backend(server: LiveServer) -> AsyncIterator[Backend]:
+async def backend(server: LiveServer, **agent: Any) -> AsyncIterator[Backend]:
     address = f"{server.url}/client"
     async with aiohttp.ClientSession() as http, http.ws_connect(address) as socket:
         one = Backend(socket)
         await one.send("connect", api_key=API_KEY)
         await one.until("connected")
-        await one.send("agent.create", agent_id="mara-clinica", **SEED)
+        await one.send("agent.create", agent_id="mara-clinica", **SEED, **agent)
         await one.until("agent.created")
         yield one
 
@@ -219,6 +227,28 @@ async def test_a_voice_that_breaks_is_replaced_in_the_middle_of_a_sentence(sky: 
                 "elevenlabs hung up in the middle; pico takes its place",
             )
         assert [speech.text for speech in sky.eleven.sockets if speech.text][-1].startswith("Abrimos a las nueve.")
+
+
+async def test_with_flux_the_recogniser_says_when_it_is_the_bots_turn(sky: Clouds) -> None:
+    sky.forget()
+    async with backend(sky.server, stt="flux"):
+        sky.openai.scripts.append(Script("Doce."))
+        async with Peer(sky.server.url, "mara-clinica") as peer:
+            await peer.connect()
+            assert (await heard(peer, "session.started"))["engines"]["stt"] == "deepgram"
+            await heard(peer, "bot.finished")
+            before = sum(len(frame) for frame in sky.deepgram.frames if isinstance(frame, bytes)) // 2
+            speaking = asyncio.create_task(peer.say(read_audio(DATA / "question-es-sum.flac")))
+            await sky.deepgram.heard(before + INPUT_RATE)
+            await sky.deepgram.say(turn("StartOfTurn", "¿cuánto"), turn("Update", "¿cuánto es siete"))
+            assert (await heard(peer, "user.speaking"))["text"] == "¿cuánto"
+            await speaking
+            await sky.deepgram.say(turn("EndOfTurn", "¿Cuánto es siete más cinco?", 0.87))
+            assert (await heard(peer, "user.message"))["text"] == "¿Cuánto es siete más cinco?"
+            assert (await heard(peer, "turn.end"))["probability"] == 0.87
+            assert (await heard(peer, "bot.finished"))["text"] == "Doce."
+            assert not [event for event in peer.events if event.event == "error"]
+    assert sky.deepgram.queries[-1]["model"] == ["flux-general-multi"]
 
 
 # --- a real server
