@@ -100,8 +100,8 @@ class Sdk:
             raise lost(self.name) from None
         except openai.APIResponseValidationError:
             raise garbled(self.name) from None
-        except openai.APIError as error:  # in the middle of a stream
-            raise status_error(self.name, _code(error), {}, _said(error)) from None
+        except openai.APIError as error:
+            raise status_error(self.name, 500, {}, _said(error)) from None
         except httpx2.TimeoutException:
             raise too_slow(self.name) from None
         except httpx2.HTTPError:
@@ -109,6 +109,13 @@ class Sdk:
         except (ValueError, TypeError, AttributeError, KeyError, IndexError, openai.OpenAIError):
             # A frame that is no JSON, or JSON of another shape.
             raise garbled(self.name) from None
+
+    def stream_error(self, error: Any) -> ProviderError:
+        """What a stream tells of a failure in its middle."""
+        told = error if isinstance(error, dict) else {"message": error}
+        code = str(told.get("code") or "")
+        status = int(code) if code.isdecimal() else 429 if "rate" in f"{code} {told.get('type')}" else 500
+        return status_error(self.name, status, {}, str(told.get("message") or ""))
 
     async def aclose(self) -> None:
         if self._warming is not None:
@@ -145,13 +152,3 @@ def _said(error: Any) -> str:
         message = inner.get("message") if isinstance(inner, dict) else inner
         return str(message or "")
     return body if isinstance(body, str) and len(body) < 300 and "<" not in body else ""
-
-
-def _code(error: Any) -> int:
-    try:
-        code = int(error.code or 0)
-    except ValueError:
-        code = 0
-    if code < 400:
-        code = 429 if "rate" in f"{error.code} {error.type}" else 500
-    return code
