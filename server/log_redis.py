@@ -13,7 +13,7 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
@@ -166,6 +166,8 @@ class RedisStore:
         self._doubt: Doubt
         self._pubsub: PubSub | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()  # one subscription after another, in their order
 
     async def start(self, deliver: Deliver, doubt: Doubt) -> None:
         self._deliver, self._doubt = deliver, doubt
@@ -206,14 +208,16 @@ class RedisStore:
         confirmed = self._confirmed.get(channel)
         if confirmed is None:
             confirmed = self._confirmed[channel] = asyncio.get_running_loop().create_future()
-            if self._pubsub is not None:
-                await _tell(self._pubsub.subscribe(channel))
+            self._tell("subscribe", channel)
         try:
             async with asyncio.timeout(2 * REDIS_SECONDS):
                 await asyncio.shield(confirmed)
         except TimeoutError:
             await self.unwatch(log)
             raise StoreError("no subscription in time") from None
+        except asyncio.CancelledError:  # who watches has left
+            await self.unwatch(log)
+            raise
 
     async def unwatch(self, log: LogKey) -> None:
         self._watched[log] -= 1
@@ -222,8 +226,7 @@ class RedisStore:
         channel = _channel(log)
         del self._watched[log], self._channels[channel]
         self._confirmed.pop(channel, None)
-        if self._pubsub is not None:
-            await _tell(self._pubsub.unsubscribe(channel))
+        self._tell("unsubscribe", channel)
 
     def is_watched(self, log: LogKey) -> bool:
         """By a server that this one does not know of, perhaps."""
@@ -238,10 +241,25 @@ class RedisStore:
         return [(_parsed(key), agent) for key, agent in zip(texts[::2], texts[1::2], strict=True)]
 
     async def aclose(self) -> None:
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
+        tasks = [*self._telling, *filter(None, [self._listener])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._redis.aclose()
+
+    def _tell(self, verb: Literal["subscribe", "unsubscribe"], channel: str) -> None:
+        """In a task of its own: who watches may leave in the middle of it, and the connection is everybody's."""
+        task = asyncio.create_task(self._say(verb, channel), name=f"{verb} to a log")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _say(self, verb: Literal["subscribe", "unsubscribe"], channel: str) -> None:
+        """A connection that is gone has no subscriptions, and the next one begins with those that are wanted then."""
+        async with self._turn:
+            if (pubsub := self._pubsub) is not None:
+                # The last of them is how the library says that the connection is gone.
+                with suppress(RedisError, OSError, TimeoutError, AttributeError):
+                    await (pubsub.subscribe(channel) if verb == "subscribe" else pubsub.unsubscribe(channel))
 
     # --- what others publish
 
@@ -258,6 +276,8 @@ class RedisStore:
                     await self._receive(pubsub)
             except (RedisError, OSError, TimeoutError) as error:
                 logger.warning("logs in Redis cannot be followed: %s", type(error).__name__)
+            except Exception:  # nothing that somebody publishes ends this
+                logger.exception("logs in Redis cannot be followed")
             finally:
                 self._pubsub = None
             await asyncio.sleep(AGAIN_SECONDS)
@@ -320,12 +340,6 @@ def _info(fields: Sequence[bytes | None]) -> LogInfo | None:
     if agent is None or last is None:
         return None
     return LogInfo(agent.decode(), int(last), int(floor or 0), live == b"1")
-
-
-async def _tell(subscription: Awaitable[Any] | Any) -> None:
-    """A connection that is gone has no subscriptions, and the next one begins with those that are wanted then."""
-    with suppress(RedisError, OSError, TimeoutError, AttributeError):  # the last is how the library says so
-        await subscription
 
 
 async def _ask(command: Awaitable[T] | Any) -> Any:

@@ -35,6 +35,9 @@ MAX_UNSENT = 256 * 1024
 DRAIN_SECONDS = 20.0
 """How long a reader may leave what is stored unread, once its socket is full."""
 
+AGAIN_SECONDS = 1.0
+"""After that, work that did not end is cancelled again."""
+
 PAGE = 256
 SLOW = 1013, "slow_consumer"
 UNAVAILABLE = 1013, "the log is not available"
@@ -85,9 +88,11 @@ class Pipe:
         try:
             await self._read()
         finally:
-            for task in (working, closing):
-                if task is working or not self._end.done():
-                    task.cancel()
+            if not self._end.done():
+                closing.cancel()
+            while not working.done():  # redis-py waits with ``asyncio.wait_for``, which may swallow that
+                working.cancel()
+                await asyncio.wait({working}, timeout=AGAIN_SECONDS)
             await asyncio.gather(working, closing, return_exceptions=True)
 
     async def _read(self) -> None:

@@ -145,9 +145,9 @@ class Observing:
         )
         try:
             sight = await self._sight(request)
-            if self._closing or len(self._pipes) >= self._most:
-                raise ApiError(503, "Too many observers", "TOO_MANY_OBSERVERS")
+            self._check_room()
             await self._turn()
+            self._check_room()  # others had theirs before
         except (ApiError, AccessError) as refusal:
             await socket.prepare(request)
             await _refuse(socket, refusal)
@@ -163,6 +163,11 @@ class Observing:
             yield socket, (pipe, sight)
         finally:
             self._pipes.discard(pipe)
+
+    def _check_room(self) -> None:
+        """Raises ``ApiError``."""
+        if self._closing or len(self._pipes) >= self._most:
+            raise ApiError(503, "Too many observers", "TOO_MANY_OBSERVERS")
 
     async def _turn(self) -> None:
         """Wait for one's own, so that a thousand who come at once do not keep the media clock from its work.

@@ -198,6 +198,27 @@ def test_a_line_of_a_chat_that_fails_ends_its_turn() -> None:
     assert [start["role"] for start in data(entries, "turn.start")] == ["user", "user", "bot"]
 
 
+def test_an_answer_that_breaks_off_is_interrupted_and_a_line_too_many_interrupts_nothing() -> None:
+    async def scene(room: Room) -> None:
+        room.chat.write("Hello")
+        await room.event("chat.token")
+        room.chat.write("x" * 20_000)
+        await room.event("chat.error", 2)
+        await room.say("Hello?")
+        await asyncio.sleep(5.0)
+
+    entries = written(chat(["It is", EngineError("gone")], ["Here."])(scene).log)
+    assert kinds(entries) == [
+        "call.started",
+        *("turn.start", "user.message", "turn.end"),
+        *("turn.start", "bot.speaking", "bot.word", "bot.interrupted", "turn.end"),
+        *("turn.start", "user.message", "turn.end"),
+        *("turn.start", "bot.speaking", "bot.finished", "turn.end"),
+        *("call.ended", "call.summary"),
+    ]
+    assert entries[-3].ts < entries[-2].ts - 4, "the turn ends with the answer, not with the chat"
+
+
 def test_a_tool_that_fails_says_so() -> None:
     call = events.LlmToolCall(msg_id="r1", tool_calls=[{"id": "t", "name": "f", "arguments": "[1"}])
     failed = events.LlmToolResult(msg_id="r1", tool_call_id="t", tool="f", result={"error": "no such order"})

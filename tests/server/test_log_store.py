@@ -401,6 +401,35 @@ async def test_a_lost_subscription_is_told_of_and_made_again(own_redis: RedisSer
         assert (await stored.heard(CALL, 1))[-1] == (2, "heard again")
 
 
+async def test_who_leaves_before_the_subscription_is_confirmed_leaves_nothing(own_redis: RedisServer) -> None:
+    async with on_redis(own_redis.url) as stored:
+        await stored.store.watch(AGENT)
+        leaving = [asyncio.create_task(stored.store.watch(CALL)) for _ in range(3)]
+        await asyncio.sleep(0)
+        for each in leaving:
+            each.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        await stored.store.watch(FEED)
+        assert sorted(stored.store._watched) == sorted([AGENT, FEED])
+        with redis.Redis.from_url(own_redis.url) as client:
+            channels = [channel.decode() for channel in client.pubsub_channels("voice:log:*")]
+        assert channels == ["voice:log:acme:agent:mara"]
+
+
+async def test_what_a_stranger_publishes_costs_nothing_but_the_connection(own_redis: RedisServer) -> None:
+    async with on_redis(own_redis.url) as stored:
+        await stored.store.watch(CALL)
+        async with asyncio.timeout(20):
+            while stored.doubts < 1:
+                await asyncio.sleep(0.01)
+            with redis.Redis.from_url(own_redis.url) as client:
+                client.publish("voice:log:acme:call:c1", "nonsense")
+            while stored.doubts < 2:
+                await asyncio.sleep(0.01)
+        await stored.commit(draft(CALL, "heard again"))
+        assert await stored.heard(CALL, 1) == [(1, "heard again")]
+
+
 async def test_a_redis_that_is_not_there_or_full(own_redis: RedisServer) -> None:
     async with on_redis(own_redis.url) as stored:
         await stored.commit(draft(CALL, "start"))

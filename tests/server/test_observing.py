@@ -8,22 +8,24 @@ import logging
 import socket as sockets
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
 import pytest
 import redis
+from aiohttp import web
 
 from config.agent import AgentConfig
 from pipeline import events
 from server import observing
 from server.feed import Feed
 from server.log_store import LogKey, StoreError
-from server.observer import MAX_UNSENT
+from server.observer import MAX_UNSENT, Pipe
 from server.registry import AgentKey
 from tests.redis_server import RedisServer
 from tests.server.backends import SECONDS, House, bearer, house, until
+from tests.server.sockets import visiting
 from tests.server.test_chat import page, say, think
 
 MARA, LEO, THEIRS = AgentKey("acme", "mara"), AgentKey("acme", "leo"), AgentKey("globex", "mara")
@@ -452,6 +454,47 @@ async def test_there_are_not_too_many_observers() -> None:
             await until(lambda: len(server.log._fanout._followers[LogKey("acme", "agent", "mara")]) == 1)
             async with watching(server, token=key, agent="mara") as again:
                 assert (await again.next())["type"] == "log.caught_up"
+
+
+async def test_there_are_not_too_many_when_all_come_at_once_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observing, "PER_SECOND", 2)
+    async with house(max_observers=1) as server, AsyncExitStack() as stack:
+        key = await token(server)
+        async with watching(server, token=key, agent="mara") as before:
+            await before.next()
+        await until(lambda: not server.log._fanout._followers)
+        came = await asyncio.gather(
+            *(stack.enter_async_context(watching(server, token=key, agent="mara")) for _ in range(4))
+        )
+        frames = [await observer.next() for observer in came]
+        assert sorted(frame.get("error", "") for frame in frames) == ["", *["Too many observers"] * 3]
+
+
+async def test_who_leaves_is_let_go_of_whatever_swallows_that() -> None:
+    """``asyncio.wait_for`` of Python 3.11 does, when what it waits for is done at the same moment."""
+    left = asyncio.Event()
+
+    async def work() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        assert request.transport is not None
+        await Pipe(socket, request, request.transport).run(work())
+        return socket
+
+    app = web.Application()
+    app.add_routes([web.get("/", serve)])
+    async with visiting(app) as visitor:
+        await (await visitor.ws_connect("/")).close()
+        async with asyncio.timeout(SECONDS):
+            await left.wait()
 
 
 async def test_observers_who_come_all_at_once_are_let_in_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
