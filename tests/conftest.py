@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from config.providers import PRESETS
 from tests.redis_server import RedisServer
 
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -35,6 +36,7 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own ``VOICE_…`` variables do not change what is tested."""
-    for name in [name for name in os.environ if name.upper().startswith("VOICE_")]:
+    """A developer's own ``VOICE_…`` variables, and keys of providers, do not change what is tested."""
+    keys = {preset.variable for preset in PRESETS.values()}
+    for name in [name for name in os.environ if name.upper().startswith("VOICE_") or name in keys]:
         monkeypatch.delenv(name)

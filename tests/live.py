@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from config.providers import PRESETS
+
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 
@@ -43,7 +45,10 @@ class LiveServer:
             "--json",
             *arguments,
         ]
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("VOICE_")}
+        keys = {preset.variable for preset in PRESETS.values()}
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith("VOICE_") and name not in keys
+        }
         self._environment = {**clean, "VOICE_DATA_DIR": str(folder / "data"), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
