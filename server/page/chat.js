@@ -14,6 +14,7 @@ const OPENING_LIMIT_MS = 15000;
 export class PinecallChat {
   #defaults;
   #listeners = new Map();
+  #attempt = null; // the connect() that was not given up
   #socket = null;
   #state = "idle";
 
@@ -42,13 +43,14 @@ export class PinecallChat {
   async connect(options = {}) {
     if (this.#state !== "idle") throw new PinecallError("A chat is running already.", "IN_CHAT");
     const wishes = { ...this.#defaults, ...options };
+    const attempt = (this.#attempt = {});
     this.#enter("connecting");
     try {
       const { token, server } = await getToken(wishes, "chat");
-      if (this.#state !== "connecting") throw closed();
+      if (this.#attempt !== attempt) throw closed();
       await this.#open(address(server, token, wishes.thread));
     } catch (error) {
-      this.disconnect();
+      if (this.#attempt === attempt) this.disconnect();
       throw error;
     }
   }
@@ -66,6 +68,7 @@ export class PinecallChat {
   }
 
   disconnect() {
+    this.#attempt = null;
     this.#socket?.close();
     this.#socket = null;
     this.#enter("idle");

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -173,6 +174,24 @@ async def test_what_is_typed_outside_of_a_call_is_answered_in_writing(tab: Tab, 
     await tab.until("document.getElementById('captions').textContent.includes('doce.')", 40, "an answer")
     assert len(await tab.captions()) == 2, "another chat"
     assert await tab.evaluate("document.getElementById('captions').lang") == "es"
+
+
+async def test_a_chat_that_was_given_up_does_not_end_the_next_one(tab: Tab, server: LiveServer) -> None:
+    outcome = await tab.run("""
+      const { PinecallChat } = await import("/chat.js");
+      const chat = new PinecallChat({ agentId: "demo" });
+      let give;
+      const given = new Promise((resolve) => (give = resolve));
+      const one = chat.connect({ tokenProvider: () => given }).catch((error) => error.code);
+      chat.disconnect();
+      await chat.connect();
+      give((await (await fetch("/chat/token?agent_id=demo")).json()).token);
+      const outcome = [await one, chat.state, chat.send("Hello")];
+      chat.disconnect();
+      return JSON.stringify(outcome);
+    """)
+    assert json.loads(outcome) == ["DISCONNECTED", "ready", True]
+    server.empty_after(LEAVE_SECONDS)
 
 
 async def test_what_cannot_work_is_explained(tab: Tab, server: LiveServer) -> None:
