@@ -139,7 +139,7 @@ class Bubbles:
     def _send(self, frame: Mapping[str, Any]) -> dict[str, Any]:
         """A person writes this in place of the agent."""
         message = _Message(new_id(), is_aside=False, text=text_of(frame, "text", MAX_TEXT))
-        self._open[message.id] = message
+        self._hold(message)
         self._end(message)
         return {"event": "session.sent", "session_id": frame.get("session_id")}
 
@@ -154,11 +154,15 @@ class Bubbles:
             expected = self.user_message_id
             self._publish(ReplyRejected(message_id=message.id, in_reply_to=in_reply_to, expected_reply_to=expected))
             return None
+        self._hold(message)
+        return message
+
+    def _hold(self, message: _Message) -> None:
+        """Raises ``CommandError`` when it is one too many."""
         self._open[message.id] = message
         if len(self._open) > MAX_WAITING:
             self._refuse(message)
             raise CommandError(f"at most {MAX_WAITING} messages may be written at once")
-        return message
 
     def _append(self, message: _Message, token: str) -> None:
         message.text += token

@@ -135,6 +135,11 @@ class TrialFrames:
         self._model = ""
         self._segments = Segments()
         self._in_turn = False
+        self._owed = 0  # lines without their end
+
+    def expect(self) -> None:
+        """The backend has written a line and waits for the end of its answer, come what may."""
+        self._owed += 1
 
     def __call__(self, fact: Fact) -> None:
         event = fact.event
@@ -149,7 +154,7 @@ class TrialFrames:
         elif isinstance(event, ChatError | ChatFailed):
             self._fail(event.error, fact)
         elif isinstance(event, ChatEnded):
-            if self._in_turn:
+            if self._owed:
                 self._fail("The session has ended", fact)
         elif isinstance(event, LlmToolResult):  # the command line prints the result as a text
             result = event.result if isinstance(event.result, str) else json.dumps(event.result, ensure_ascii=False)
@@ -164,10 +169,12 @@ class TrialFrames:
         self._segments.add(event.text)
         if event.final:
             self._in_turn = False
+            self._owed -= 1
             self._write("llm.chat.done", fact, text=self._segments.take(), model=self._model)
 
     def _fail(self, error: str, fact: Fact) -> None:
         self._in_turn = False
+        self._owed -= 1
         self._segments.take()
         self._write("chat.error" if self._is_holder else "llm.chat.error", fact, error=error)
 

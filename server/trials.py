@@ -23,7 +23,7 @@ class Trials:
     def __init__(self, hub: Hub, chats: Chats) -> None:
         self._hub = hub
         self._chats = chats
-        self._open: dict[tuple[Backend, str], Chat] = {}
+        self._open: dict[tuple[Backend, str], tuple[Chat, TrialFrames]] = {}
 
     async def write(self, backend: Backend, frame: Frame) -> None:
         """A line; the first one with a new ``session_id`` begins the session. A refusal is an ``llm.chat.error``, since
@@ -34,7 +34,9 @@ class Trials:
             if not isinstance(text, str) or not text.strip():
                 raise ValueError("text: expected a line")
             session_id = echo(frame, "session_id")
-            chat = self._open.get((backend, session_id)) or await self._begin(backend, session_id, frame)
+            place = backend, session_id
+            chat, frames = self._open.get(place) or await self._begin(backend, session_id, frame)
+            frames.expect()
             chat.write(text)
         except (ValueError, NoSeatError, MetadataError) as refusal:
             ids = {key: echo(frame, key) for key in ("agent_id", "session_id")}
@@ -42,12 +44,12 @@ class Trials:
 
     async def leave(self, backend: Backend) -> None:
         """The connection is gone, and its sessions with it."""
-        chats = [chat for (asker, _), chat in self._open.items() if asker is backend]
+        chats = [chat for (asker, _), (chat, _) in self._open.items() if asker is backend]
         for chat in chats:
             chat.hangup("closed")
         await asyncio.gather(*(chat.wait_ended() for chat in chats))
 
-    async def _begin(self, backend: Backend, session_id: str, frame: Frame) -> Chat:
+    async def _begin(self, backend: Backend, session_id: str, frame: Frame) -> tuple[Chat, TrialFrames]:
         if not session_id:
             raise ValueError(f"session_id: expected a text of at most {MAX_ECHO} characters")
         agent_id = echo(frame, "agent_id")
@@ -65,5 +67,5 @@ class Trials:
 
         with self._hub.seat(registration, "chat") as seat:
             chat = self._chats.begin(registration, seat, shown, id=session_id, metadata=metadata)
-            self._open[place] = chat
-        return chat
+            self._open[place] = chat, frames
+        return chat, frames

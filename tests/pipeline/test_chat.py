@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.agent import AgentConfig
+from pipeline import messages
 from pipeline.chat import IDLE_SECONDS, MAX_WAITING, Chat
 from pipeline.engine import EngineError, Engines
 from pipeline.llm import Delta, GenerateOptions, Message, TextDelta, ToolCall
@@ -298,6 +299,20 @@ def test_a_tool_may_be_called_like_those_of_skills_when_there_are_none() -> None
     tool = {"type": "function", "function": {"name": "loadSkill", "description": "", "parameters": {}}}
     room = chat([ToolCall("c1", "loadSkill", "{}")], "Done.", tools=[tool])(scene)
     assert room.shown() == ["Done."]
+
+
+def test_only_so_much_waits_for_the_end_of_an_answer() -> None:
+    async def scene(room: Room) -> None:
+        room.chat.write("Tell me all")
+        await room.event("chat.token")
+        for number in range(2 * messages.MAX_WAITING):
+            room.command("session.send", text=str(number))
+        await room.event("chat.done", 1 + messages.MAX_WAITING)
+
+    room = chat(["Well", *[","] * 20])(scene)
+    assert room.shown()[1:] == [str(number) for number in range(messages.MAX_WAITING)]
+    errors = [reply["error"] for reply in room.replies if reply["event"] == "error"]
+    assert errors == ["at most 64 messages may be written at once"] * messages.MAX_WAITING
 
 
 def test_who_takes_over_while_the_model_writes_ends_its_line_there() -> None:

@@ -66,6 +66,17 @@ async def test_who_serves_an_agent_may_try_it_and_hears_of_one_session() -> None
         assert (await heard(backend, "llm.chat.done"))[-1]["text"] == "Back.", "the session was not ended by that"
 
 
+async def test_a_line_that_waits_ends_with_its_session() -> None:
+    async with house() as server, server.backend("acme") as owner, server.backend("acme") as asker:
+        think(server)
+        await owner.create("mara", **AGENT, preparing={"timeout_ms": 5000})
+        await asker.send("llm.chat", **SESSION, text="Hi")
+        await heard(owner, "llm.before")
+        await owner.send("call.hangup", call_id="chat-m1-9x")
+        frames = await heard(asker, "llm.chat.error")
+        assert brief(frames, "error") == [("llm.chat.started",), ("llm.chat.error", "The session has ended")]
+
+
 async def test_every_refusal_is_what_clients_wait_for() -> None:
     async with house(agent_max_calls=2) as server, server.backend("acme") as owner, server.backend("acme") as asker:
         think(server)
