@@ -108,17 +108,17 @@ class Providers:
 
     def set_up(self, kind: Kind, org: str = DEFAULT_ORG) -> list[str]:
         """Those who can do this for an organisation, and have a key or an address from the operator."""
-        names = [name for name in self.known(kind) if self.lacks(kind, name, org) is None]
-        return [name for name in names if name in self._urls or self.key(name, org)]
+        return [name for name in self.known(kind) if self.lacks(kind, name, org) is None]
 
     def lacks(self, kind: Kind, name: str, org: str = DEFAULT_ORG) -> str | None:
         """Why a provider cannot be asked; ``None``: it can."""
         preset = self.preset(name)
         if preset is None or kind not in preset.kinds:
             return "it is not known here"
-        if preset.variable and name not in self._urls and not self.key(name, org):
-            return f"{preset.variable} is not set"
-        return None
+        if name in self._urls or self.key(name, org):
+            return None
+        # A backend that only names a server of the house must not reach it, nor anything else at its usual port.
+        return f"{preset.variable} is not set" if preset.variable else "VOICE_PROVIDER_URLS does not name it"
 
     def url(self, name: str) -> str:
         """Where it answers, without a slash at the end. Raises ``KeyError`` when there is no such provider."""

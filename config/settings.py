@@ -164,7 +164,8 @@ class Settings(BaseSettings):
     )
     provider_urls: Annotated[tuple[ProviderUrl, ...], Paired] = Field(
         default=(),
-        description="Base addresses of providers, each `name=url`; a name of your own: a server that speaks OpenAI's.",
+        description="Base addresses of providers, each `name=url`, or the name alone for the usual one; "
+        "a name of your own: a server that speaks OpenAI's API.",
     )
     model_names: Annotated[tuple[Pair, ...], Paired] = Field(
         default=(),

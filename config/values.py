@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from config.ice_url import parse_ice_url
 from config.identity import PUBLISHABLE_PREFIX, agent_slug, split_api_key
-from config.providers import Target, split_key, split_pair
+from config.providers import PRESETS, Target, split_key, split_pair
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
@@ -111,7 +111,9 @@ def _provider_key(value: SecretStr) -> SecretStr:
 
 
 def _provider_url(value: str) -> str:
-    name, url = split_pair(value)
+    """A name alone stands for the usual address."""
+    usual = PRESETS.get(value.strip().lower())
+    name, url = (value.strip(), usual.url) if usual else split_pair(value)
     return f"{name.lower()}={_web_url(url)}"
 
 

@@ -69,7 +69,7 @@ KEYS = ["openai:sk-openai-1", "groq:gsk-groq-1"]
     ],
 )
 def test_who_answers(tmp_path: Path, llm: Any, settings: dict[str, Any], expected: list[tuple[str, str]]) -> None:
-    here = engines(tmp_path, **{"provider_keys": KEYS, **settings})
+    here = engines(tmp_path, **{"provider_keys": KEYS, "provider_urls": ["ollama"], **settings})
     chosen = here.choose(agent(llm))
     assert (line(chosen.llm), chosen.warnings) == (expected, ())
     assert chosen.llm == here.choose(agent(llm)).llm  # an answer that was prepared for the one is good for the other
@@ -82,6 +82,7 @@ def test_who_answers(tmp_path: Path, llm: Any, settings: dict[str, Any], expecte
         ("gpt-4.1-mini", "openai is not set up: OPENAI_API_KEY is not set; local takes its place"),
         (SEED, "openai is not set up: OPENAI_API_KEY is not set; local takes its place"),
         ("claude/claude-sonnet-4-5", "anthropic is not set up: ANTHROPIC_API_KEY is not set; local takes its place"),
+        ("ollama/qwen3:8b", "ollama is not set up: VOICE_PROVIDER_URLS does not name it; local takes its place"),
         ("deepgram/x", "there is no language model engine 'deepgram' here; local takes its place"),
         ("nobody/x", "there is no language model engine 'nobody' here; local takes its place"),
     ],
@@ -185,7 +186,7 @@ def test_keys_may_stand_in_a_file(tmp_path: Path) -> None:
     [
         ("provider_keys", "sk-no-provider-secret"),
         ("provider_keys", "Acme Inc/openai:sk-secret"),
-        ("provider_urls", "openai"),
+        ("provider_urls", "nobody"),
         ("provider_urls", "openai=ftp://x"),
         ("provider_urls", "openai=http://user:secret@x/v1"),
         ("model_names", "gpt-4.1"),
