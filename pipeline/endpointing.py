@@ -5,19 +5,22 @@ from __future__ import annotations
 from pipeline.phrases import completeness
 from pipeline.turn_settings import TurnSettings
 
-BELIEF = 0.7
-"""So much of the turn model's log odds is believed: it is surer than it should be."""
+WHOLE = 0.65
+"""Probability that a turn is complete whose words are all known, and none of them promises more."""
 
 
-def probability_complete(verdict: float | None, text: str, language: str) -> float | None:
-    """What the turn model (its ``verdict``) and the words say, taken as independent. ``None``: nobody knows."""
+def probability_complete(verdict: float | None, text: str, language: str, *, settled: bool = False) -> float | None:
+    """What the turn model (its ``verdict``) and the words say, taken as independent. ``None``: nobody knows.
+
+    ``settled``: no words are missing.
+    """
     words = completeness(text, language)
     if verdict is None:
         return words
-    believed: float = verdict**BELIEF / (verdict**BELIEF + (1 - verdict) ** BELIEF)
     if words is None:
-        return believed
-    return believed * words / (believed * words + (1 - believed) * (1 - words))
+        words = WHOLE if settled and text else 0.5
+    both = verdict * words
+    return both / (both + (1 - verdict) * (1 - words))
 
 
 def silence_needed(probability: float | None, settings: TurnSettings) -> float:

@@ -22,7 +22,7 @@ DELAY = 30
 QUICK = 50
 """Frames at the beginning of a call in which it follows ten times as fast."""
 
-BELOW_USER = 13.0
+BELOW_USER = 11.0
 """So much softer, dB, than they usually are nobody speaks for long."""
 
 SWELL, FADE = 1.0, 0.03

@@ -54,12 +54,43 @@ UNFINISHED = {
 
 DANGLING = {
     "en": _phrases("""
-        about, are, at, before, between, but, by, for, from, has, have, i, into, is, its, may, might, of, should, to,
-        was, we, were, which, while, will, with, would
+        about, are, at, because of, before, between, but, by, can you tell me, could you tell me, do you know, for,
+        from, has, have, he said, i, i need, i want, i would like, id like, im looking, into, is, its, let us, may,
+        might, of, put me through, she said, should, tell her, tell him, they said, to, was, we, were, which, while,
+        who, will, with, would
     """),
-    "es": _phrases("como, cuando, era, es, ha, han, has, hasta, le, me, nos, se, ser, son, te"),
+    "es": _phrases("""
+        como, cuando, dice que, dígale, era, es, esta, este, gustaría, ha, han, has, hasta, hay, le, me, necesito, nos,
+        pues, puede, podría, quiero, quisiera, sabe, sabe usted, saber, se, ser, son, te, tengo
+    """),
 }
 """Words that seldom do, but in a question."""
+
+OPENING = {
+    "en": _phrases("although, as soon as, because, if, since, the last time, unless, when, whenever, while"),
+    "es": _phrases("aunque, como, cuando, en cuanto, la última vez, mientras, porque, si"),
+}
+"""What begins a clause that another one follows."""
+
+ASKING = frozenset(
+    {"am", "are", "can", "could", "did", "do", "does", "has", "have", "is", "should", "was", "will", "would"}
+)
+"""What stands behind "when" asks."""
+
+CLAUSE = 6
+"""Words after such a beginning in which no other clause can have been."""
+
+PAIRS = {"en": {"either": "or", "between": "and", "both": "and"}, "es": {"entre": "y", "tanto": "como"}}
+"""The second word follows the first one."""
+
+CLOSING = {
+    "en": _phrases("please, thank you, thanks, bye, goodbye, thats all, that is all"),
+    "es": _phrases("por favor, gracias, adiós, eso es todo, nada más"),
+}
+"""What people say last."""
+
+HALFWAY = 0.2
+"""Probability that a turn is complete of which only the first half can have been said."""
 
 DICTATED = {
     "en": _phrases("account, card, code, number, phone, pin, reference, zip"),
@@ -84,8 +115,11 @@ PROMISE = 0.08
 CUT_SHORT = 0.2
 """The same where the recogniser heard a comma or three dots."""
 
-ASKED = 0.85
-"""The same of a question."""
+ASKED = 0.7
+"""The same of a question, of which there may be another part."""
+
+CLOSED = 0.65
+"""The same of what people say last."""
 
 TRAILING = re.compile(r"(?:\.\.\.|[…,;:\-–—])\s*$")
 
@@ -116,14 +150,27 @@ def completeness(text: str, language: str) -> float | None:
     words = _words(text)
     if not words:
         return None
-    last, question = {words[-1], " ".join(words[-2:])}, text.rstrip().endswith("?")
+    last, question = {" ".join(words[-n:]) for n in range(1, 5)}, text.rstrip().endswith("?")
     if last & _of(UNFINISHED, language) or (last & _of(DANGLING, language) and not question):
         return PROMISE
     if TRAILING.search(text):
         return CUT_SHORT
     if _is_dictating(words, language):
         return DICTATING
+    if _is_halfway(words, language) and not question:
+        return HALFWAY
+    if last & _of(CLOSING, language):
+        return CLOSED
     return ASKED if question else None
+
+
+def _is_halfway(words: list[str], language: str) -> bool:
+    openings = _of(OPENING, language)
+    for length in range(1, 4):
+        if " ".join(words[:length]) in openings and ASKING.isdisjoint(words[length : length + 1]):
+            return len(words) <= length + CLAUSE
+    pairs = PAIRS.get(base_language(language), {})
+    return any(first in words and second not in words[words.index(first) :] for first, second in pairs.items())
 
 
 def _is_dictating(words: list[str], language: str) -> bool:

@@ -393,7 +393,7 @@ class TurnMachine:
     def _weigh(self) -> None:
         """The words or the verdict changed: once for many frames."""
         if self.settings.mode is TurnMode.SMART_TURN:
-            self._probability = probability_complete(self._verdict, self._text, self.language)
+            self._probability = probability_complete(self._verdict, self._text, self.language, settled=self._settled)
 
     def _guess(self, probability: float, silence: int, bot: BotState) -> Iterator[Decision]:
         if probability < self.settings.complete_from:

@@ -53,7 +53,7 @@ LAST_WORDS_MS = 700
 LAG_MS = 80
 """The neural detector is so late; what the cheap one heard before counts as soon as it agrees."""
 
-SOFT_MS = 700
+SOFT_MS = 500
 """Voice that is much softer than the user's for so long is somebody else's."""
 
 TOLD_MS = 400

@@ -35,11 +35,11 @@ class TurnSettings:
     # end of turn
     pause_ms: int = 120
     """Silence that asks whether the turn is over."""
-    complete_ms: int = 540
+    complete_ms: int = 360
     """Silence that ends a turn that is surely complete."""
     undecided_ms: int = 900
     """Silence that ends a turn of which nothing is known, or which is as probably complete as ``complete_from``."""
-    unfinished_ms: int = 1700
+    unfinished_ms: int = 1400
     """Silence that ends a turn that surely is not complete."""
     max_silence_ms: int = 3000
     """Silence that ends any turn."""
@@ -100,12 +100,12 @@ class TurnSettings:
 PRESETS = {
     Preset.BALANCED: TurnSettings(),
     Preset.FAST: TurnSettings(
-        complete_ms=320, undecided_ms=600, unfinished_ms=1300, max_silence_ms=2000, interrupt_ms=160
+        complete_ms=200, undecided_ms=700, unfinished_ms=1200, max_silence_ms=2000, interrupt_ms=160
     ),
     Preset.PATIENT: TurnSettings(
-        complete_ms=900,
-        undecided_ms=1450,
-        unfinished_ms=2400,
+        complete_ms=700,
+        undecided_ms=1400,
+        unfinished_ms=2200,
         max_silence_ms=5000,
         interrupt_ms=300,
         eager_from=0.8,

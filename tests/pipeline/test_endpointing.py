@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from config.agent import AgentConfig
 from config.turns import Preset, TurnMode
-from pipeline.endpointing import probability_complete, silence_needed
+from pipeline.endpointing import WHOLE, probability_complete, silence_needed
 from pipeline.phrases import ASKED, CUT_SHORT, PROMISE
 from pipeline.turn_settings import NATIVE_SILENCE_MS, PRESETS, SILENCE_MS, TurnSettings
 
@@ -50,13 +50,17 @@ def test_words_alone(text: str, probability: float) -> None:
 
 
 @given(SHARES)
-def test_the_turn_model_alone_is_believed_less_than_it_is_sure(verdict: float) -> None:
-    believed = probability_complete(verdict, "Book a table.", "en")
-    assert believed is not None
-    assert abs(believed - 0.5) <= abs(verdict - 0.5) + ROUNDING
-    assert (believed - 0.5) * (verdict - 0.5) >= -ROUNDING
-    if 0.01 < verdict < 0.49 or 0.51 < verdict < 0.99:
-        assert abs(believed - 0.5) < abs(verdict - 0.5) - 0.001
+def test_the_turn_model_is_believed_where_words_are_missing(verdict: float) -> None:
+    assert probability_complete(verdict, "Book a table.", "en") == pytest.approx(verdict)
+    assert probability_complete(verdict, "", "en", settled=True) == pytest.approx(verdict)
+
+
+@given(st.floats(0.01, 0.99))
+def test_whole_words_that_promise_nothing_more_make_an_end_more_probable(verdict: float) -> None:
+    known = probability_complete(verdict, "Book a table.", "en", settled=True)
+    assert known is not None
+    assert known > verdict
+    assert probability_complete(0.5, "Book a table.", "en", settled=True) == pytest.approx(WHOLE)
 
 
 @pytest.mark.parametrize("verdict", [0.0, 0.5, 1.0])

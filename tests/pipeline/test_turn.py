@@ -306,7 +306,7 @@ def test_recorded_voices(path: Path) -> None:
     pcm = samples(path)
     loud = np.flatnonzero(np.abs(pcm) > 1000)
     noise = np.random.default_rng(0).normal(0, 5, INPUT_RATE).astype(np.int16)
-    pcm = np.concatenate([noise, pcm, noise])
+    pcm = np.concatenate([noise, pcm, noise, noise])
     first, last = (int(loud[0]) / INPUT_RATE + 1, int(loud[-1]) / INPUT_RATE + 1)
     vad = Vad(2)
     alone, during = Replay(), Replay(guard_ms=0)
