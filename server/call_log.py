@@ -40,6 +40,7 @@ class CallLog:
         self._fanout = Fanout()
         self._writer = LogWriter(store)
         self._sweeper: asyncio.Task[None] | None = None
+        self._orphans: list[tuple[LogKey, str]] = []  # without an end, and nobody else's to end
 
     @property
     def lost(self) -> int:
@@ -118,8 +119,10 @@ class CallLog:
         """End what a crash has left without an end; delete what is too old or too much."""
         while True:
             try:
-                for log, agent in await self._store.orphans():
-                    await self._finish(log, agent)
+                self._orphans += await self._store.orphans()
+                while self._orphans:
+                    await self._finish(*self._orphans[-1])
+                    self._orphans.pop()
                 there_is_more = True
                 while there_is_more:
                     there_is_more = await self._store.expire(time.time())

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config.settings import Settings
 from pipeline import events
+from server import call_log
 from server.call_log import CallLog, open_call_log
 from server.feed import Feed
-from server.log_store import LogKey
+from server.log_sqlite import SqliteStore
+from server.log_store import LogKey, Page, StoreError
 from server.registry import AgentKey
 from tests.redis_server import RedisServer
 from tests.server.backends import SECONDS
@@ -60,6 +63,28 @@ async def test_what_a_crash_cut_short_gets_its_end_once(tmp_path: Path) -> None:
             assert (await kinds(log))[-3:] == ["turn.end", "call.ended", "call.summary"]
             assert (await kinds(log)).count("call.summary") == 1
             assert await kinds(log, LogKey("acme", "agent", "mara")) == ["call.started", "call.ended"]
+
+
+async def test_an_end_that_could_not_be_written_comes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(data_dir=tmp_path)
+    async with open_call_log(settings) as log:
+        begin(log)
+        await log.settle(SECONDS)
+    monkeypatch.setattr(call_log, "SWEEP_SECONDS", 0.01)
+    read, failures = SqliteStore.read, [StoreError("busy"), StoreError("busy")]
+
+    async def fail_first(store: SqliteStore, *asked: Any) -> Page | None:
+        if failures:
+            raise failures.pop()
+        return await read(store, *asked)
+
+    monkeypatch.setattr(SqliteStore, "read", fail_first)
+    async with open_call_log(settings) as log:
+        async with asyncio.timeout(SECONDS):
+            while failures:
+                await asyncio.sleep(0.01)
+        await until_ended(log)
+        assert (await kinds(log))[-2:] == ["call.ended", "call.summary"]
 
 
 async def test_another_server_ends_what_one_that_is_gone_has_left(own_redis: RedisServer, tmp_path: Path) -> None:
