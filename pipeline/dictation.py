@@ -142,6 +142,9 @@ class Dictation:
             error = EngineError("the recogniser ended")
         except EngineError as failure:
             error = failure
+        except Exception:
+            logger.exception("A speech recogniser broke")
+            error = EngineError("The speech recogniser broke")
         self._over = True
         self._moved.set()
         self._reader.on_failed(error)

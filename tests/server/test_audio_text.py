@@ -204,7 +204,7 @@ class Gate(InstantStt):
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
-        self.broken: EngineError | None = None
+        self.broken: Exception | None = None
         self.asked = self.closed = 0
 
     def stream(self, language: str) -> GateStream:

@@ -158,8 +158,9 @@ async def test_the_last_words_are_told_half_understood_when_time_is_up(gate: Gat
         await until(lambda: gate.closed == 1)
 
 
-async def test_an_engine_that_breaks(gate: Gate) -> None:
-    gate.broken = EngineError("deaf")
+@pytest.mark.parametrize("failure", [EngineError("deaf"), ValueError("a mistake of ours")])
+async def test_an_engine_that_breaks(gate: Gate, failure: Exception) -> None:
+    gate.broken = failure
     gate.open.set()
     async with house(MARA, **SCRIPTED) as server, dictating(server, await token(server)) as page:
         await page.next()
