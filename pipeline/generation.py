@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 from pipeline.briefing import Question
@@ -33,6 +34,7 @@ class Generation:
         """Who wrote it; empty: nobody yet."""
         self.calls: list[ToolCall] = []
         self.usage: Usage | None = None
+        self._half = ""
 
     @property
     def finish_reason(self) -> str:
@@ -52,14 +54,29 @@ class Generation:
                     raise EngineError("The language model took too long") from None
                 match delta:
                     case TextDelta():
-                        self.text += delta.text
+                        text = self._sound(delta.text)
+                        self.text += text
                         self.engine = delta.engine
-                        yield delta.text
+                        if text:
+                            yield text
                     case ToolCall() if len(self.calls) < MAX_CALLS:
-                        self.calls.append(delta)
+                        self.calls.append(replace(delta, arguments=_joined(delta.arguments)))
                     case Usage():
                         self.usage = delta
                         question.meter.thought(self.engine or question.engine.name, delta)
+
+    def _sound(self, text: str) -> str:
+        """Without halves of surrogate pairs: of a character that a server has cut the first waits for the second."""
+        if text.isascii() and not self._half:
+            return text
+        text = self._half + text
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return _joined(text.removesuffix(self._half))
+
+
+def _joined(text: str) -> str:
+    """Both halves of a surrogate pair are one character; one half is none, and could not be sent to anybody."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 @asynccontextmanager

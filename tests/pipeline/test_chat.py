@@ -235,6 +235,20 @@ def test_a_model_that_fails_leaves_the_chat_usable() -> None:
     assert room.shown() == ["Fine."]
 
 
+def test_half_a_character_is_no_text() -> None:
+    """Some servers cut what they send in the middle of one."""
+
+    async def scene(room: Room) -> None:
+        await room.say("Hi")
+        await room.say("Book it")
+
+    call = ToolCall("a", "book", '{"day": "\ud83d\ude00"}')
+    room = chat(["Hel\ud83d", "\ude00lo", " \udc00you\ud83d"], [call], tools=[BOOK], attended=False)(scene)
+    assert room.shown()[0] == "Hel\N{GRINNING FACE}lo \ufffdyou"
+    assert [event.token for event in room.log.all("chat.token")][:3] == ["Hel", "\N{GRINNING FACE}lo", " \ufffdyou"]
+    json.dumps(room.model.asked[-1], ensure_ascii=False).encode()
+
+
 def test_a_backend_that_answers_itself() -> None:
     async def scene(room: Room) -> None:
         room.chat.write("Hi.")
