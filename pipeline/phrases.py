@@ -183,15 +183,15 @@ def _is_dictating(words: list[str], language: str) -> bool:
     return ends and 2 <= sum(digits) < LONG_NUMBER
 
 
-def is_echo(text: str, saying: str) -> bool:
-    """Whether at least two words of ``text``, and nearly all, stand in this order in what the bot is ``saying``."""
+def is_echo(text: str, saying: str, least: int = 2) -> bool:
+    """Whether so many words of ``text``, and nearly all, stand in this order in what the bot is ``saying``."""
     heard, said = _words(text), _words(saying)
     found = at = 0
     for word in heard:
         if word in said[at:]:
             at = said.index(word, at) + 1
             found += 1
-    return found >= 2 and found >= 0.7 * len(heard)
+    return found >= least and found >= 0.7 * len(heard)
 
 
 def count_words(text: str) -> int:

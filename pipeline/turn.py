@@ -30,6 +30,7 @@ from pipeline.turn_rules import (
     HYSTERESIS,
     LAG_MS,
     LAST_WORDS_MS,
+    LONE_ECHO_MS,
     LONE_WORD_MS,
     LOUD_WORD_MS,
     NOISY,
@@ -128,6 +129,7 @@ class TurnMachine:
         self._text_voice = 0  # ms of voice that they were made of
         self._settled = False
         self._echoes = False  # they are the bot's
+        self._may_echo = False  # so far it is one word of the bot's
         self._tells = False  # they are more than acknowledgement and echo
         # the present pause
         self._question = 0
@@ -291,6 +293,8 @@ class TurnMachine:
         """What began while the bot spoke may be its echo; nobody waits for it to become a turn."""
         if not self._over_bot or self._alone >= OUTLASTING_MS:
             return True
+        if self._may_echo and silence < LONE_ECHO_MS:
+            return False
         return not self._echoes and (bool(self._text) or (silence >= self.settings.words_ms and not self._settled))
 
     def _barge_in(self, bot: BotState) -> Iterator[Decision]:
@@ -429,6 +433,7 @@ class TurnMachine:
         usual = math.inf if user is None else user - AS_LOUD
         soft = (bot.audible or self._over_bot) and self._loudest < usual
         self._echoes = soft and is_echo(words.text, words.saying)
+        self._may_echo = soft and is_echo(words.text, words.saying, least=1)
         self._tells = bool(words.text) and not acknowledges and not self._echoes
         if self.state is State.NOTICED and bot.busy and self._may_interrupt(bot):
             yield from self._barge_in(bot)
@@ -463,7 +468,7 @@ class TurnMachine:
         self.state = State.QUIET
         self._run = self._voiced = 0
         self._sure.clear()
-        self._passed = self._settled = self._echoes = self._tells = self._eager = False
+        self._passed = self._settled = self._echoes = self._may_echo = self._tells = self._eager = False
         self._text = ""
 
     def _confidence(self) -> float:

@@ -23,6 +23,9 @@ SILENT, UNECHOED_MS = -58.0, 600
 EARLY_WORDS_MS = 400
 """What a recogniser makes of less voice, while it still goes on, is anybody's guess."""
 
+LONE_ECHO_MS = 600
+"""Silence behind one word of the bot's own last words, in which another may show that it is an echo."""
+
 LONE_WORD_MS = 500
 """Voice of one word that interrupts alone."""
 

@@ -14,6 +14,7 @@ from pipeline.turn_rules import (
     DEAF_MS,
     EARLY,
     EARLY_WORDS_MS,
+    LONE_ECHO_MS,
     LONE_WORD_MS,
     NOISY,
     OUTLASTING_MS,
@@ -396,3 +397,17 @@ def test_many_words_need_loud_voice() -> None:
     replay = later().speak(160, LONG_ANSWER).hear(ms=3000, voice=0.6, bot=LONG_ANSWER).read(text, LONG_ANSWER)
     assert Start not in replay.kinds()
     assert Start in later().speak(2000, LONG_ANSWER).read(text, LONG_ANSWER).kinds()
+
+
+def test_one_word_of_the_bot_is_no_answer_until_another_could_have_come() -> None:
+    """The first word of an echo, when the bot has ended."""
+
+    def over_the_end(text: str) -> Replay:
+        replay = (
+            Replay().silence(3000, GREETING).speak(300, GREETING, level=-35).read(text, GREETING, saying="help you")
+        )
+        return replay.silence(LONE_ECHO_MS - 100)
+
+    assert Start not in over_the_end("you").kinds()
+    assert Start in over_the_end("you").silence(200).kinds()
+    assert Start in over_the_end("tomorrow").kinds()
