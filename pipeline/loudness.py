@@ -16,6 +16,9 @@ UNREST_RISE = 0.02
 UNRESTS, LEAST_ABOVE_ROOM = 3.0, 4.0
 """A voice is louder than the room by so many times what that changes by itself, and by so much, dB."""
 
+FEWEST = 12
+"""Frames before a first turn from which the room is known."""
+
 DELAY = 30
 """Frames after which what was heard belongs to the room: a voice must not raise what it has to stand out of."""
 
@@ -116,7 +119,12 @@ class Loudness:
             self.room = max(level, self.room - FALL * pace)
 
     def forget_recent(self) -> None:
-        """The last frames were the user's after all."""
+        """The last frames were the user's after all. Nor is the next voice to be taken for the room of a new call."""
+        if self._frames < QUICK:
+            recent = sorted(self._recent)
+            enough = len(recent) >= FEWEST
+            self.room = recent[len(recent) // 5] if enough else None
+            self._frames = QUICK if enough else 0
         self._recent.clear()
 
     def hear_echo(self, level: float) -> None:

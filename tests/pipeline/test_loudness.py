@@ -95,6 +95,16 @@ def test_a_voice_does_not_raise_the_room_that_it_has_to_stand_out_of() -> None:
     assert loudness.room == pytest.approx(-60.0)
 
 
+def test_after_the_first_turn_no_voice_is_taken_for_the_room_of_a_new_call() -> None:
+    loudness = Loudness()
+    for _ in range(QUICK // 2):
+        loudness.hear_room(-60.0)
+    loudness.forget_recent()
+    for _ in range(DELAY):
+        loudness.hear_room(-20.0)
+    assert loudness.room == pytest.approx(-60.0)
+
+
 def test_what_changes_little_by_itself_need_not_be_topped_by_much() -> None:
     def least(swing: float) -> float:
         loudness = Loudness()
