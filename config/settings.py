@@ -182,7 +182,10 @@ class Settings(BaseSettings):
 
     max_calls: Annotated[int, Field(ge=1, le=100_000)] = Field(default=50, description="Calls at the same time.")
     agent_max_calls: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        default=0, description="Calls at the same time with one agent; 0: as many as with all of them."
+        default=0, description="Calls at the same time with one agent, and chats; 0: as many as with all of them."
+    )
+    max_chats: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=500, description="Chats at the same time; they take no place of a call."
     )
     max_agents: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         default=1000, description="Agents that backends have registered at the same time."

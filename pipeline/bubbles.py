@@ -38,6 +38,8 @@ class _Message:
     """The model's history does not know of it."""
     text: str = ""
     ended: bool = False
+    touched_at: float = 0.0
+    """When something of it came last; the loop's clock."""
 
 
 class Bubbles:
@@ -158,7 +160,11 @@ class Bubbles:
         return message
 
     def _hold(self, message: _Message) -> None:
-        """Raises ``CommandError`` when it is one too many."""
+        """Raises ``CommandError`` when it is one too many. Streams that were left alone make room."""
+        message.touched_at = now = self._loop.time()
+        for other in [*self._open.values()]:
+            if not other.ended and now - other.touched_at > REPLY_SECONDS:
+                self._refuse(other)
         self._open[message.id] = message
         if len(self._open) > MAX_WAITING:
             self._refuse(message)
@@ -166,6 +172,7 @@ class Bubbles:
 
     def _append(self, message: _Message, token: str) -> None:
         message.text += token
+        message.touched_at = self._loop.time()
         if self._limit:
             self._limit.reschedule(self._loop.time() + REPLY_SECONDS)
         if len(message.text) > MAX_TEXT:

@@ -415,11 +415,16 @@ class ChatDone(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatError(Event):
-    """This turn failed; the chat goes on."""
+    """A line is not answered; the chat goes on."""
 
     name: ClassVar[str] = "chat.error"
     error: str
     code: str
+
+    @property
+    def breaks_turn(self) -> bool:
+        """It was being answered. Any other line was refused, and what is being answered goes on."""
+        return self.code in {"LLM_FAILED", "INTERNAL"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,7 @@ class ChatSocket:
                 language=record.language,
                 history=history,
             )
-        logger.info("chat %s: agent %s, %d of %d seats", chat_id, claims.agent, self._hub.taken, self._hub.max_calls)
+        logger.info("chat %s: agent %s", chat_id, claims.agent)
         return _Visit(chat, frames, thread)
 
     async def _serve(self, visit: _Visit, socket: web.WebSocketResponse) -> None:

@@ -61,7 +61,7 @@ class PageFrames:
         self._send = send
         self._close = close
         self._segments = Segments()
-        self._owes_an_end = False
+        self._owed = 0  # lines without their end
         self.answered = asyncio.Event()
         """Set at each end of an answer."""
 
@@ -73,14 +73,14 @@ class PageFrames:
 
     def expect(self) -> None:
         """The page has written a line and waits for the end of its answer, come what may."""
-        self._owes_an_end = True
+        self._owed += 1
 
     def __call__(self, fact: Fact) -> None:
         event = fact.event
         if isinstance(event, ChatDone):
             self._done(event, fact.frame())
         elif isinstance(event, ChatError):
-            self.complain(event.error, event.code, fact.frame())
+            self._fail(event, fact.frame())
         elif isinstance(event, ChatEnded):
             self._end(event.reason)
         elif isinstance(event, ChatFailed):
@@ -89,10 +89,7 @@ class PageFrames:
             self._write(fact.frame() | {"event": name})
 
     def complain(self, error: str, code: str, frame: Mapping[str, Any] | None = None) -> None:
-        """This line is not answered; the chat goes on."""
-        if self.dialect == "type" and (text := self._segments.take()):
-            self._write({"event": "chat.done", "type": "bot.message", "text": text})
-        self._owes_an_end = False
+        """Something of the page's cannot be used; the chat goes on, and so does an answer that is being written."""
         typed = {} if self.dialect == "event" else {"type": "error"}
         self._write({**(frame or {}), "event": "chat.error", **typed, "error": error, "code": code})
 
@@ -101,9 +98,16 @@ class PageFrames:
         self._write({"event": "error", "type": "error", "error": error, "code": code})
         self._close(close_code, error)
 
+    def _fail(self, event: ChatError, frame: dict[str, Any]) -> None:
+        """A line is not answered. What was said to it already is not lost on who reads whole turns."""
+        self._owed = max(0, self._owed - 1)
+        if event.breaks_turn and self.dialect == "type" and (text := self._segments.take()):
+            self._write({"event": "chat.done", "type": "bot.message", "text": text})
+        self.complain(event.error, event.code, frame)
+
     def _done(self, event: ChatDone, frame: dict[str, Any]) -> None:
         if event.final:
-            self._owes_an_end = False
+            self._owed = max(0, self._owed - 1)
             self.answered.set()
         if self.dialect == "type":
             self._segments.add(event.text)
@@ -113,7 +117,7 @@ class PageFrames:
         self._write(frame if self.dialect == "event" else frame | {"type": "bot.message"})
 
     def _end(self, reason: str) -> None:
-        if self._owes_an_end:
+        if self._owed:
             self.complain("The chat has ended", "CHAT_ENDED")
         self._close(GOING_AWAY if reason == "server_shutdown" else NORMAL, reason)
 
@@ -151,6 +155,8 @@ class TrialFrames:
             self._in_turn = True
         elif isinstance(event, ChatDone):
             self._done(event, fact)
+        elif isinstance(event, ChatError) and not event.breaks_turn:
+            self._refuse(event.error, fact)
         elif isinstance(event, ChatError | ChatFailed):
             self._fail(event.error, fact)
         elif isinstance(event, ChatEnded):
@@ -174,8 +180,12 @@ class TrialFrames:
 
     def _fail(self, error: str, fact: Fact) -> None:
         self._in_turn = False
-        self._owed -= 1
         self._segments.take()
+        self._refuse(error, fact)
+
+    def _refuse(self, error: str, fact: Fact) -> None:
+        """A line is not answered; another one may be being."""
+        self._owed -= 1
         self._write("chat.error" if self._is_holder else "llm.chat.error", fact, error=error)
 
     def _write(self, name: str, fact: Fact, **more: Any) -> None:

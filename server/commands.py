@@ -154,12 +154,17 @@ class Commands:
         _warn_of(backend, agent_id, known)
         task = asyncio.create_task(self._check(backend, agent_id, agent, known), name=f"verifying {agent.id}")
         self._verifying[task] = backend
-        task.add_done_callback(lambda done: self._verifying.pop(done, None))
+        task.add_done_callback(self._verified)
 
     async def _check(self, backend: Backend, agent_id: str, agent: AgentConfig, known: list[str]) -> None:
         """Tell what turns out only now, such as a key that is refused."""
         found = await self._verify(agent, backend.org)
         _warn_of(backend, agent_id, [warning for warning in found if warning not in known])
+
+    def _verified(self, done: asyncio.Task[None]) -> None:
+        self._verifying.pop(done, None)
+        if not done.cancelled() and (failure := done.exception()):
+            logger.error("%s failed", done.get_name(), exc_info=failure)
 
     async def _contest(
         self, backend: Backend, agent_id: str, agent: AgentConfig, problems: list[Problem], holder: Holder

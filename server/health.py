@@ -31,7 +31,8 @@ class Health:
         body = {
             "status": "draining" if self._hub.draining else "starting" if loading else "ok",
             "version": VERSION,
-            "calls": self._hub.running,
+            "calls": self._hub.running - self._hub.chats,
+            "chats": self._hub.chats,
             "capacity": self._hub.max_calls,
             "engines": engines,
             "clock_late_ms": {

@@ -94,15 +94,19 @@ class Hub(Protocol):
 
     @property
     def taken(self) -> int:
-        """Seats that are not free: running sessions and those about to begin."""
+        """Seats of calls that are not free: running calls and those about to begin."""
 
     @property
     def max_calls(self) -> int:
-        """Seats in all."""
+        """Seats of calls in all. Chats have their own."""
 
     @property
     def running(self) -> int:
         """Sessions that run here."""
+
+    @property
+    def chats(self) -> int:
+        """Those of them that are typed."""
 
     # --- agents
 
@@ -149,8 +153,8 @@ class Hub(Protocol):
 
     # --- sessions
 
-    def check_seat(self, key: AgentKey) -> None:
-        """Raise ``NoSeatError`` if no session with this agent could begin now."""
+    def check_seat(self, key: AgentKey, channel: str = "webrtc") -> None:
+        """Raise ``NoSeatError`` if no session of this channel with this agent could begin now."""
 
     def seat(self, registration: Registration, channel: str) -> AbstractContextManager[Seat]:
         """Reserve a seat. It is freed on leaving, unless a session has taken it. Raises ``NoSeatError``."""

@@ -140,6 +140,7 @@ def hub_limits(settings: Settings) -> Limits:
     return Limits(
         max_calls=settings.max_calls,
         agent_max_calls=settings.agent_max_calls,
+        max_chats=settings.max_chats,
         max_agents=settings.max_agents,
         connection_max_agents=settings.connection_max_agents,
         grace_seconds=settings.agent_grace_seconds,

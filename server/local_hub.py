@@ -31,9 +31,11 @@ class Limits:
     """What the operator decides about the hub of a process. Source: protocol 3.4, 3.6, 9.6."""
 
     max_calls: int
-    """Sessions in all."""
+    """Calls in all."""
     agent_max_calls: int = 0
-    """Sessions of one agent; 0: no limit of its own."""
+    """Calls of one agent, and as many chats; 0: no limit of its own."""
+    max_chats: int = 500
+    """Chats in all. They take no seat of a call: somebody who types costs little, and may be silent for long."""
     max_agents: int = 1000
     """Registrations of backends in all."""
     connection_max_agents: int = 100
@@ -93,7 +95,7 @@ class LocalHub:
         self._closing = False
         self._running: dict[tuple[str, str], _Running] = {}  # by organisation and session id
         self._ended: OrderedDict[tuple[str, str], AgentKey] = OrderedDict()
-        self._seats: Counter[AgentKey] = Counter()  # none of them 0
+        self._seats: dict[str, Counter[AgentKey]] = {"webrtc": Counter(), "chat": Counter()}  # none of them 0
         self._watchers: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -108,11 +110,15 @@ class LocalHub:
 
     @property
     def taken(self) -> int:
-        return self._seats.total()
+        return self._seats["webrtc"].total()
 
     @property
     def running(self) -> int:
         return len(self._running)
+
+    @property
+    def chats(self) -> int:
+        return sum(running.channel == "chat" for running in self._running.values())
 
     @property
     def calls(self) -> dict[str, Session]:
@@ -187,24 +193,25 @@ class LocalHub:
 
     # --- sessions
 
-    def check_seat(self, key: AgentKey) -> None:
-        if self._draining or self.taken >= self.max_calls:
+    def check_seat(self, key: AgentKey, channel: str = "webrtc") -> None:
+        most = self._limits.max_chats if channel == "chat" else self._limits.max_calls
+        if self._draining or self._seats[channel].total() >= most:
             raise NoSeatError("The server", draining=self._draining)
-        if 0 < self._limits.agent_max_calls <= self._seats[key]:
+        if 0 < self._limits.agent_max_calls <= self._seats[channel][key]:
             raise NoSeatError(f"Agent '{key.slug}'")
 
     @contextmanager
     def seat(self, registration: Registration, channel: str) -> Iterator[Seat]:
         key = registration.key
-        self.check_seat(key)
-        self._seats[key] += 1
+        self.check_seat(key, channel)
+        self._seats[channel][key] += 1
         self._empty.clear()
         seat = Seat(lambda session_id: (key.org, session_id) in self._running)
         try:
             yield seat
         finally:
             if seat.session is None:
-                self._free(key)
+                self._free(key, channel)
             else:
                 self._watch(seat.session, registration, channel)
 
@@ -243,7 +250,7 @@ class LocalHub:
             async with asyncio.timeout(GOODBYE_SECONDS if seconds is None else seconds):
                 await self._empty.wait()
         except TimeoutError:
-            logger.warning("%d calls did not end in time", self.taken)
+            logger.warning("%d sessions did not end in time", self.running)
 
     async def __aenter__(self) -> LocalHub:
         return self
@@ -304,13 +311,14 @@ class LocalHub:
             self._ended[place] = running.key
             if len(self._ended) > MAX_ENDED:
                 self._ended.popitem(last=False)
-            self._free(running.key)
+            self._free(running.key, running.channel)
 
-    def _free(self, key: AgentKey) -> None:
-        self._seats[key] -= 1
-        if not self._seats[key]:
-            del self._seats[key]
-        if not self._seats:
+    def _free(self, key: AgentKey, channel: str) -> None:
+        seats = self._seats[channel]
+        seats[key] -= 1
+        if not seats[key]:
+            del seats[key]
+        if not any(self._seats.values()):
             self._empty.set()
 
 

@@ -24,9 +24,6 @@ PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95}
 MAX_ANSWERS = 10_000
 """Answers of one session whose latencies are remembered for the summary; the last ones."""
 
-BROKEN = frozenset({"LLM_FAILED", "INTERNAL"})
-"""Errors of a chat that end an answer; any other refuses a line."""
-
 MAX_BODY = 64 * 1024
 """Characters of an entry; in a larger one long values are cut."""
 
@@ -264,7 +261,7 @@ class Scribe:
         self._end_bot_turn()
 
     def _chat_error(self, event: events.ChatError) -> None:
-        if event.code not in BROKEN:
+        if not event.breaks_turn:
             return
         self._wants_followup, self._asked = False, None
         for message_id in list(self._messages):

@@ -122,7 +122,7 @@ class Minting:
             raise offline(agent_id)
         grant = self._authorise(request, registration, key)
         record = _sealed(asked, channel, registration.key.slug, grant, keyed=key is not None)
-        self._hub.check_seat(registration.key)
+        self._hub.check_seat(registration.key, channel)
         self._base(request)  # which may refuse
         if not grant.may_seal:  # last, so that what is refused anyway does not use up the others' share
             await self._per_agent.check(f"{grant.org}:{registration.key.slug}")

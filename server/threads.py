@@ -20,7 +20,7 @@ from pipeline.llm import Message
 logger = logging.getLogger(__name__)
 
 MAX_THREADS = 10_000
-"""Beyond that the ones that were not used for the longest time are forgotten."""
+"""Of one organisation. Beyond that the ones that were not used for the longest time are forgotten."""
 
 MAX_SIZE = 256 * 1024
 """Characters of JSON of one thread; beyond that its beginning is forgotten."""
@@ -34,6 +34,11 @@ create table if not exists threads (
     primary key (org, agent, thread)
 );
 create index if not exists threads_by_use on threads (used);
+"""
+
+FORGET_EXCESS = """
+delete from threads where org = ? and used <=
+    (select used from threads where org = ? order by used desc limit 1 offset ?)
 """
 
 Result = TypeVar("Result")
@@ -94,8 +99,7 @@ class Threads:
         database.execute("insert or replace into threads values (?, ?, ?, ?, ?)", (*key, now, text))
         if self._writes % SWEEP_EVERY == 0:
             database.execute("delete from threads where used < ?", (now - self._age,))
-            rest = "select used from threads order by used desc limit 1 offset ?"
-            database.execute(f"delete from threads where used <= ({rest})", (MAX_THREADS,))  # noqa: S608
+            database.execute(FORGET_EXCESS, (key.org, key.org, MAX_THREADS))
         self._writes += 1
 
     def _close(self) -> None:

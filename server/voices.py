@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -124,7 +125,7 @@ def _row(provider: str, voice: Voice, base: str) -> dict[str, Any]:
         "gender": voice.gender,
         "style": voice.style,
         "description": voice.description,
-        "preview_url": f"{base}/api/sdk/voice-preview?provider={provider}&voice={voice.id}"
+        "preview_url": f"{base}/api/sdk/voice-preview?provider={provider}&voice={quote(voice.id)}"
         if provider in TABLE["tts"]
         else None,
     }

@@ -80,8 +80,9 @@ class LiveServer:
         return body
 
     def calls(self) -> int:
-        """Calls that run now."""
-        return int(self.health()["calls"])
+        """Calls and chats that run now."""
+        health = self.health()
+        return int(health["calls"]) + int(health["chats"])
 
     def empty_after(self, seconds: float) -> float:
         """Wait until no call runs; returns how long that took, s. Fails after ``seconds``."""

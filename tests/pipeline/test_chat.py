@@ -16,6 +16,7 @@ from pipeline import messages
 from pipeline.chat import IDLE_SECONDS, MAX_WAITING, Chat
 from pipeline.engine import EngineError, Engines
 from pipeline.llm import Delta, GenerateOptions, Message, TextDelta, ToolCall
+from pipeline.messages import MAX_WAITING as MAX_STREAMS
 from tests import virtual_time
 from tests.pipeline.scripted import Log
 
@@ -327,6 +328,20 @@ def test_only_so_much_waits_for_the_end_of_an_answer() -> None:
     assert room.shown()[1:] == [str(number) for number in range(messages.MAX_WAITING)]
     errors = [reply["error"] for reply in room.replies if reply["event"] == "error"]
     assert errors == ["at most 64 messages may be written at once"] * messages.MAX_WAITING
+
+
+def test_streams_that_are_never_ended_make_room_after_a_while() -> None:
+    async def scene(room: Room) -> None:
+        for number in range(MAX_STREAMS + 1):
+            room.command("bot.reply.stream", action="start", message_id=f"s{number}", in_reply_to="")
+        assert [reply["error"] for reply in room.replies] == [f"at most {MAX_STREAMS} messages may be written at once"]
+        await asyncio.sleep(31)
+        room.command("bot.reply", message_id="m1", text="At last.", in_reply_to="")
+        await room.event("bot.finished")
+
+    room = chat()(scene)
+    assert room.shown() == ["At last."]
+    assert len(room.log.all("bot.interrupted")) == MAX_STREAMS + 1
 
 
 def test_who_takes_over_while_the_model_writes_ends_its_line_there() -> None:

@@ -193,13 +193,17 @@ async def test_who_is_not_let_in_is_told_why_after_the_upgrade() -> None:
 
 
 async def test_seats_and_openings_are_limited_and_a_refusal_costs_no_token() -> None:
-    async with house(max_calls=1, offer_rate=4) as server, server.backend("acme") as backend:
+    async with house(max_chats=1, offer_rate=4) as server, server.backend("acme") as backend:
         think(server)
         await backend.create("mara", **AGENT)
         second = await chat_token(server)
         async with page(server) as browser:
             await browser.next()
             assert (await refused(server, token=second))[0] == "SERVER_AT_CAPACITY"
+            assert (await server.token("acme", "mara", "chat"))[0] == 503
+            assert (await server.token("acme", "mara", "webrtc"))[0] == 200, "who types takes no place of a call"
+            _, health = await server.get("/health")
+            assert (health["calls"], health["chats"]) == (0, 1)
         await until(lambda: not server.hub.running)
         async with server.http.ws_connect("/chat/ws", params={"token": second}) as socket:
             assert (await Backend(socket).next())["event"] == "chat.connected"
@@ -265,6 +269,29 @@ async def test_hanging_up_ends_the_line_that_was_waited_for() -> None:
             assert frames[-1]["code"] == "CHAT_ENDED"
             assert await browser.closed() == (1000, "hangup")
         assert (await heard(backend, "llm.chat.ended"))[-1]["reason"] == "hangup"
+
+
+async def test_a_frame_that_is_refused_ends_nothing_but_itself() -> None:
+    """Neither the answer that is being written, nor what is owed when the chat ends; in either dialect."""
+    async with house() as server, server.backend("acme") as backend:
+        for dialect, line in (("event", "message"), ("type", "user.message")):
+            think(server, ["Well", *[","] * 1000])
+            await backend.create(f"mara-{dialect}", **AGENT)
+            token = await chat_token(server, agent_id=f"mara-{dialect}")
+            async with server.http.ws_connect("/chat/ws", params={"token": token}) as socket:
+                page = Backend(socket)
+                await page.next()
+                await socket.send_str(json.dumps({dialect: line, "text": "Tell me all"}))
+                await heard(page, "chat.token")
+                await socket.send_str("nonsense")
+                assert (await heard(page, "chat.error"))[-1]["code"] == "BAD_FRAME"
+                await socket.send_str(json.dumps({dialect: line, "text": "x" * 20_000}))
+                assert (await heard(page, "chat.error"))[-1]["code"] == "MESSAGE_TOO_LONG"
+                assert (await page.next())["event"] == "chat.token", "it goes on"
+                for session in server.hub.calls.values():
+                    session.hangup("hangup")
+                assert (await heard(page, "chat.error"))[-1]["code"] == "CHAT_ENDED"
+            await heard(backend, "llm.chat.ended")
 
 
 async def test_a_server_that_leaves_says_so() -> None:
