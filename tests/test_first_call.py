@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,12 +134,19 @@ async def test_a_wrong_key_is_refused(server: LiveServer, tmp_path: Path) -> Non
 async def test_an_interrupted_caller_leaves_nothing(server: LiveServer, tmp_path: Path) -> None:
     """Ctrl-C in the middle of a call: exit 130, and the server is empty at once."""
     command = [sys.executable, "-m", "server", "talk", "--url", server.url, "--json", str(DATA / "en-16.flac")]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, preexec_fn=_heed_interrupts
+    )
     assert process.stdout is not None
     async with asyncio.timeout(60):
         await process.stdout.readline()
         assert server.calls() == 1
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         await process.stdout.read()
         assert await process.wait() == 130
     server.empty_after(3.0)
+
+
+def _heed_interrupts() -> None:
+    """Shells let what they start in the background ignore Ctrl-C: the tests that run there, and their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
