@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -275,6 +276,7 @@ async def serve(media: OwnMedia | AiortcMedia, announce: Callable[[int], None]) 
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     await media.start()
+    gc.freeze()  # as the server does: no pass for garbage looks through all that has been imported
     announce(runner.addresses[0][1])
     closed = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, closed.set)

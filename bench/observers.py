@@ -28,14 +28,14 @@ from server.lifecycle import running
 from server.peer import Peer
 
 OBSERVERS = (0, 100, 1000)
-SECONDS = 8.0
+SECONDS = 6.0
 QUESTION_SECONDS = 3.0
 KEY = "pk_of_the_benchmark"
 READING = 5
 """Observers that read what they get, and when; the others count it."""
 
 START_SECONDS = 60.0
-SETTLE_SECONDS = 6.0
+SETTLE_SECONDS = 4.0
 NUMBER = re.compile(rb'\{"seq":(\d+)')
 
 
