@@ -55,7 +55,7 @@ function show(state, status = STATUS[state]) {
   $("end").disabled = !live;
   if (!live) $("mute").disabled = true;
   choice.lock(live);
-  $("text").placeholder = live ? "Or type something to say…" : "Or type, and read the answer…";
+  $("text").placeholder = live ? "Or type something to say…" : "Or type instead…";
 }
 
 function inCall() {
