@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from config.agent import SttConfig
 from config.identity import base_language
 from media.audio import INPUT_RATE, Pcm
 from pipeline.remote import Breaker, ProviderError, tell
-from pipeline.stt import Transcript, TurnGuess
+from pipeline.stt import Stream, Transcript, TurnGuess
+from pipeline.stt.bound import BoundStt
 from pipeline.stt.socket_stream import Message, Result, SocketStream
 from pipeline.tts import WordTime
 from pipeline.wire import HEARTBEAT_SECONDS, Wire
@@ -61,44 +63,36 @@ class Deepgram:
             tell(error)
 
     def bound(self, config: SttConfig) -> BoundStt:
-        return BoundStt(self.name, self, config)
+        return BoundStt(self.name, self, config, native_turns=_is_flux(config))
 
-    def stream(self, language: str) -> SocketStream:
+    def stream(self, language: str) -> Stream:
         """See ``SpeechToText``, with the usual settings."""
-        return self.bound(SttConfig()).stream(language)
+        return self.open(language, SttConfig())
+
+    def open(self, language: str, config: SttConfig) -> Stream:
+        """See ``Configurable``."""
+        tag, query = config.language or language, _Query(config)
+        if _is_flux(config):
+            connect = partial(self.wire.connect, "v2/listen", query.flux(tag), heartbeat=HEARTBEAT_SECONDS)
+            return SocketStream(self.wire, connect, Flux(self.name))
+        connect = partial(self.wire.connect, "v1/listen", query.nova(tag), heartbeat=HEARTBEAT_SECONDS)
+        return SocketStream(self.wire, connect, Nova(self.name))
 
     async def aclose(self) -> None:
         await self.wire.aclose()
 
 
-@dataclass(slots=True)
-class BoundStt:
-    """A ``SpeechToText``: the provider with the settings of one agent. Two alike are equal."""
+def _is_flux(config: SttConfig) -> bool:
+    return (config.model or MODEL).startswith("flux")
 
-    name: str
-    engine: Deepgram
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """What a socket is asked for, in the words of either address."""
+
     config: SttConfig
 
-    @property
-    def native_turns(self) -> bool:
-        """Flux says itself when a turn is over."""
-        return (self.config.model or MODEL).startswith("flux")
-
-    async def start(self) -> None: ...
-
-    async def aclose(self) -> None: ...
-
-    def stream(self, language: str) -> SocketStream:
-        """See ``SpeechToText``."""
-        tag = self.config.language or language
-        wire, flux = self.engine.wire, self.native_turns
-        path, query = ("v2/listen", self._flux(tag)) if flux else ("v1/listen", self._nova(tag))
-        heartbeat = HEARTBEAT_SECONDS
-        return SocketStream(
-            wire, lambda: wire.connect(path, query, heartbeat=heartbeat), Flux(self.name) if flux else Nova(self.name)
-        )
-
-    def _nova(self, tag: str) -> list[tuple[str, str]]:
+    def nova(self, tag: str) -> list[tuple[str, str]]:
         model, options = self.config.model or MODEL, self.config.options
         query = {
             "model": model,
@@ -111,7 +105,7 @@ class BoundStt:
         }
         return [*_audio(query), *_terms(options, "keyterm" if model.startswith("nova-3") else "keywords")]
 
-    def _flux(self, tag: str) -> list[tuple[str, str]]:
+    def flux(self, tag: str) -> list[tuple[str, str]]:
         options, base = self.config.options, base_language(tag)
         wanted = self.config.model or ""
         model = FLUX.get(wanted, wanted)

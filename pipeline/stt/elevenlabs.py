@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from config.agent import SttConfig
 from config.identity import base_language
 from media.audio import INPUT_RATE, Pcm
 from pipeline.remote import Breaker, ProviderError, tell
-from pipeline.stt import Transcript
+from pipeline.stt import Stream, Transcript
+from pipeline.stt.bound import BoundStt
 from pipeline.stt.socket_stream import Message, Result, SocketStream
 from pipeline.wire import HEARTBEAT_SECONDS, Wire
 
@@ -59,38 +61,24 @@ class Scribe:
     def bound(self, config: SttConfig) -> BoundStt:
         return BoundStt(self.name, self, config)
 
-    def stream(self, language: str) -> SocketStream:
+    def stream(self, language: str) -> Stream:
         """See ``SpeechToText``, with the usual settings."""
-        return self.bound(SttConfig()).stream(language)
+        return self.open(language, SttConfig())
 
-    async def aclose(self) -> None:
-        await self.wire.aclose()
-
-
-@dataclass(slots=True)
-class BoundStt:
-    """A ``SpeechToText``: the provider with the settings of one agent. Two alike are equal."""
-
-    name: str
-    engine: Scribe
-    config: SttConfig
-
-    async def start(self) -> None: ...
-
-    async def aclose(self) -> None: ...
-
-    def stream(self, language: str) -> SocketStream:
-        """See ``SpeechToText``."""
-        model, tag = self.config.model or MODEL, base_language(self.config.language or language)
+    def open(self, language: str, config: SttConfig) -> Stream:
+        """See ``Configurable``."""
+        model, tag = config.model or MODEL, base_language(config.language or language)
         query = {
             "model_id": NAMES.get(model, model),
             "audio_format": f"pcm_{INPUT_RATE}",
             "commit_strategy": "manual",
             **({} if tag == "multi" else {"language_code": tag}),
         }
-        wire = self.engine.wire
-        connect = lambda: wire.connect("v1/speech-to-text/realtime", query, heartbeat=HEARTBEAT_SECONDS)  # noqa: E731
-        return SocketStream(wire, connect, Dialect(self.name, None if tag == "multi" else tag))
+        connect = partial(self.wire.connect, "v1/speech-to-text/realtime", query, heartbeat=HEARTBEAT_SECONDS)
+        return SocketStream(self.wire, connect, Dialect(self.name, None if tag == "multi" else tag))
+
+    async def aclose(self) -> None:
+        await self.wire.aclose()
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from media.audio import INPUT_RATE, OUTPUT_RATE, Pcm
 from pipeline.remote import Breaker, ProviderError, garbled
 from pipeline.sdk import OWN_NAME, Sdk
 from pipeline.stt import Stream, Transcript
+from pipeline.stt.bound import BoundStt
 from pipeline.stt.redecoding import RedecodingStream
 from pipeline.stt.socket_stream import Message, Result, SocketStream
 from pipeline.wire import HEARTBEAT_SECONDS, Wire
@@ -65,52 +66,38 @@ class OpenAiStt:
 
     def stream(self, language: str) -> Stream:
         """See ``SpeechToText``, with the usual settings."""
-        return self.bound(SttConfig()).stream(language)
+        return self.open(language, SttConfig())
+
+    def open(self, language: str, config: SttConfig) -> Stream:
+        """See ``Configurable``. Whisper hears whole recordings; the newer models of OpenAI's have a socket."""
+        tag = base_language(config.language or language)
+        own = self.name == OWN_NAME
+        usual = MODEL if own else MODELS.get(self.name, MODELS["house"])
+        model = config.model or usual
+        if own and not model.startswith("whisper"):
+            query = {"intent": "transcription"}
+            connect = partial(self.wire.connect, "realtime", query, heartbeat=HEARTBEAT_SECONDS)
+            return SocketStream(self.wire, connect, Dialect(self.name, model, None if tag == "multi" else tag))
+        prompt = str(config.options.get("prompt") or "")
+        return RedecodingStream(partial(self._transcribe, model, tag, prompt), tag, partial_every=NEVER)
 
     async def aclose(self) -> None:
         await self.wire.aclose()
         await self.sdk.aclose()
 
-
-@dataclass(slots=True)
-class BoundStt:
-    """A ``SpeechToText``: the provider with the settings of one agent. Two alike are equal."""
-
-    name: str
-    engine: OpenAiStt
-    config: SttConfig
-
-    async def start(self) -> None: ...
-
-    async def aclose(self) -> None: ...
-
-    def stream(self, language: str) -> Stream:
-        """See ``SpeechToText``. Whisper hears whole recordings; the newer models of OpenAI's have a socket."""
-        tag = base_language(self.config.language or language)
-        own = self.name == OWN_NAME
-        usual = MODEL if own else MODELS.get(self.name, MODELS["house"])
-        model = self.config.model or usual
-        if own and not model.startswith("whisper"):
-            wire = self.engine.wire
-            query = {"intent": "transcription"}
-            connect = partial(wire.connect, "realtime", query, heartbeat=HEARTBEAT_SECONDS)
-            return SocketStream(wire, connect, Dialect(self.name, model, None if tag == "multi" else tag))
-        return RedecodingStream(partial(self._transcribe, model, tag), tag, partial_every=NEVER)
-
-    async def _transcribe(self, model: str, tag: str, pcm: bytes, priority: int) -> str:
+    async def _transcribe(self, model: str, tag: str, prompt: str, pcm: bytes, priority: int) -> str:
         """The text of a recording, over HTTP."""
-        sdk = self.engine.sdk
-        client = await sdk.client()
+        client = await self.sdk.client()
         more: dict[str, Any] = {} if tag == "multi" else {"language": tag}
-        if prompt := self.config.options.get("prompt"):
-            more["prompt"] = str(prompt)
-        with sdk.errors():
+        if prompt:
+            more["prompt"] = prompt
+        with self.sdk.errors():
             result = await client.audio.transcriptions.create(
                 model=model, file=("speech.wav", _wav(pcm), "audio/wav"), response_format="json", **more
             )
         if not isinstance(text := getattr(result, "text", None), str):
             raise garbled(self.name)
-        self.engine.breaker.succeeded()
+        self.breaker.succeeded()
         return text.strip()
 
 
