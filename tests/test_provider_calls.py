@@ -291,4 +291,4 @@ async def test_a_whole_call_with_the_server_of_llama_cpp(tmp_path: Path) -> None
     assert (response["engine"], bool(response["text"].strip())) == ("llamacpp-server", True)
     assert not [frame for frame in call.frames if frame["event"] in ("error", "llm.error")]
     said = await spoken(call)
-    assert said[-1].split(), "what it wrote was spoken, be it one word"
+    assert len(said[-1].split()) >= 2, said
