@@ -7,16 +7,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
 from bench.turns import sounds
 from bench.turns.line import TICK, Arrival, at_output_rate, transmit
-from bench.turns.recordings import Recording, recordings
+from bench.turns.pausing import gaps_at_marks, gaps_of_person, plain, with_marks
+from bench.turns.people import heard, pick
+from bench.turns.recordings import Recording
 from bench.turns.sounds import Sound, decibels, pink, rms, samples, silence
-from bench.turns.voices import LEVEL, Speech, Voice, say, speech, with_pauses
+from bench.turns.voices import LEVEL, Speech, Voice, say, with_pauses
 from media.audio import INPUT_RATE, Pcm
+from pipeline.phrases import is_acknowledgement
 
 SPLITS = ("tune", "held-out")
 LANGUAGES = ("en", "es")
@@ -39,9 +43,6 @@ SEED = {"tune": 20_260_101, "held-out": 70_814_243}
 LEAD, TAIL = (0.5, 1.0), 4.0
 """Seconds before and behind a turn."""
 
-PAUSES = (0.3, 1.5)
-"""Seconds, from the shortest to the longest that is put into a turn."""
-
 AFTER = 2.5
 """Seconds behind what happens while the bot speaks."""
 
@@ -51,6 +52,12 @@ SHORT_TURN, LONG_TURN = 1.2, 8.0
 SHORT_CALL, LONG_CALL = 0.6, 3.0
 """Seconds of recordings that are taken for interruptions."""
 
+ANY_LENGTH = (0.3, 20.0)
+"""Seconds of recordings that are heard in the background."""
+
+WORDS = 2
+"""The fewest of such recordings: "okay" alone is no interruption, and a scream is no turn."""
+
 VOICES = {
     ("tune", "en"): (Voice("pico", "en-GB"), Voice("pico", "en-GB", 0.85), Voice("pico", "en-US", 1.15)),
     ("tune", "es"): (Voice("pico", "es-ES", 0.82), Voice("pico", "es-ES", 1.18)),
@@ -59,8 +66,6 @@ VOICES = {
 }
 BOTS = {"en": Voice("hibari", "heart"), "es": Voice("pico", "es-ES")}
 """What callers hear by default."""
-
-FILLERS = {"en": ("um", "uh", "er"), "es": ("eh", "este", "pues")}
 
 GAINS = {"cough": (-6, 6), "throat": (-8, 2), "typing": (-18, -6), "door": (-10, 6), "backchannel": (-8, 2)}
 """dB above the level of speech."""
@@ -80,6 +85,14 @@ class Recipe:
         return f"{self.split}-{self.language}-{self.kind}-{self.number:03}"
 
 
+class Pause(NamedTuple):
+    """Quiet in mid-turn, s; ``place`` is one of ``PLACES``."""
+
+    begin: float
+    end: float
+    place: str
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """All in seconds since the microphone was opened, of what the user says or what happens instead."""
@@ -88,7 +101,7 @@ class Truth:
     """First sample."""
     end: float
     """Last sample."""
-    pauses: tuple[tuple[float, float], ...] = ()
+    pauses: tuple[Pause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,24 +158,24 @@ def make(recipe: Recipe) -> Item:
 
 
 def _turn(recipe: Recipe, rng: Generator) -> Item:
-    human = [each for each in _people(recipe) if SHORT_TURN <= each[1].seconds <= LONG_TURN]
-    if human and recipe.number % 2:
-        recording, said = _pick(human, rng)
-        speaker, text, is_human = recording.speaker, recording.text, recording.human
-        pauses = _pauses(rng, min(2, len(said.gaps)))
+    person = _person(recipe, rng, (SHORT_TURN, LONG_TURN), WORDS) if recipe.number % 2 else None
+    if person:
+        recording, said = person
+        text, speaker = recording.text or _transcript(recording), recording.speaker
+        pauses = gaps_of_person(said, heard(recording), rng)
     else:
         voice = _voice(recipe, rng)
-        text, marks = _with_commas(str(rng.choice(_texts(recipe)["turns"])), recipe.language, rng)
-        said, speaker, is_human = say(voice, text), str(voice), False
-        pauses = _pauses(rng, marks)
+        text, marks = with_marks(str(rng.choice(_texts(recipe)["turns"])), recipe.language, rng)
+        said, speaker = say(voice, text), str(voice)
+        pauses = gaps_at_marks(said, text, marks, recipe.language)
     sound, found = with_pauses(said, pauses, rng)
     lead = rng.uniform(*LEAD)
     gain = decibels(rng.uniform(-4, 4))
     whole = np.concatenate([silence(lead), sound * np.float32(gain), silence(TAIL)])
     onset = samples(lead) / INPUT_RATE
-    times = tuple((onset + a / INPUT_RATE, onset + b / INPUT_RATE) for a, b in found)
+    times = tuple(Pause(onset + gap.begin / INPUT_RATE, onset + gap.end / INPUT_RATE, gap.place) for gap in found)
     truth = Truth(onset, onset + len(sound) / INPUT_RATE, times)
-    return _finish(recipe, rng, whole, truth, speaker=speaker, human=is_human, text=text)
+    return _finish(recipe, rng, whole, truth, speaker=speaker, human=bool(person), text=text)
 
 
 def _during_speech(recipe: Recipe, rng: Generator) -> Item:
@@ -192,11 +205,12 @@ def _event(recipe: Recipe, rng: Generator) -> tuple[Sound, str, bool, str]:
     gain = decibels(rng.uniform(*GAINS.get(kind, (-5, 5))))
     if kind in ("echo", "television"):
         return silence(rng.uniform(2, 4)), "nobody", False, ""
-    people = [each for each in _people(recipe) if SHORT_CALL <= each[1].seconds <= LONG_CALL]
-    people = [each for each in people if len(each[0].text.split()) > 1]  # "okay" alone is no interruption
-    if people and kind == "interruption" and recipe.number % 2:
-        recording, said = _pick(people, rng)
-        return said.sound * np.float32(gain), recording.speaker, recording.human, recording.text
+    person = (
+        _person(recipe, rng, (SHORT_CALL, LONG_CALL), WORDS) if kind == "interruption" and recipe.number % 2 else None
+    )
+    if person and not is_acknowledgement(text := person[0].text or _transcript(person[0]), recipe.language):
+        recording, said = person
+        return said.sound * np.float32(gain), recording.speaker, True, text
     if kind in ("interruption", "backchannel") and not (kind == "backchannel" and recipe.number % 6 == 0):
         voice = _voice(recipe, rng, but=BOTS[recipe.language])
         text = str(rng.choice(_texts(recipe)[f"{kind}s"]))
@@ -270,47 +284,29 @@ def _row(recipe: Recipe, rng: Generator, length: int) -> Sound:
     """One voice after the other, without a pause, from anywhere in the row."""
     parts: list[Sound] = []
     while sum(map(len, parts)) < length + INPUT_RATE:
-        people = _people(recipe)
-        if people and rng.random() < 0.8:
-            parts.append(_pick(people, rng)[1].sound)
+        person = _person(recipe, rng, ANY_LENGTH) if rng.random() < 0.8 else None
+        if person:
+            parts.append(person[1].sound)
         else:
-            parts.append(say(_voice(recipe, rng), str(rng.choice(_texts(recipe)["turns"])).replace(" |", "")).sound)
+            text = plain(str(rng.choice(_texts(recipe)["turns"])))
+            parts.append(say(_voice(recipe, rng), text).sound)
     start = int(rng.integers(INPUT_RATE // 2))
     return np.concatenate(parts)[start : start + length]
 
 
-def _pick(people: list[tuple[Recording, Speech]], rng: Generator) -> tuple[Recording, Speech]:
-    """Speakers are as likely as each other, however much there is of each."""
-    speakers = sorted({recording.speaker for recording, _ in people})
-    speaker = str(rng.choice(speakers))
-    own = [each for each in people if each[0].speaker == speaker]
-    return own[int(rng.integers(len(own)))]
+def _person(
+    recipe: Recipe, rng: Generator, seconds: tuple[float, float], words: int = 0
+) -> tuple[Recording, Speech] | None:
+    return pick(recipe.split, recipe.language, rng, seconds, words)
+
+
+def _transcript(recording: Recording) -> str:
+    return " ".join(word for _, word in heard(recording))
 
 
 def _voice(recipe: Recipe, rng: Generator, but: Voice | None = None) -> Voice:
     voices = [voice for voice in VOICES[recipe.split, recipe.language] if voice != but]
     return voices[int(rng.integers(len(voices)))]
-
-
-def _pauses(rng: Generator, count: int) -> list[float]:
-    """As people pause: short ones are more frequent, in equal shares of the logarithm."""
-    return [float(np.exp(rng.uniform(*np.log(PAUSES)))) for _ in range(count)]
-
-
-def _with_commas(marked: str, language: str, rng: Generator) -> tuple[str, int]:
-    """Some of the marks become commas, sometimes with a filler; gives the number of them, too.
-
-    A comma lets a synthetic voice hold its pitch up and pause, as somebody does who goes on.
-    """
-    first, *rest = marked.split(" | ")
-    text, count = first, 0
-    for part in rest:
-        if rng.random() < 0.75:
-            filler = f", {rng.choice(FILLERS[language])}" if rng.random() < 0.3 else ""
-            text, count = f"{text.rstrip(',')}{filler}, {part}", count + 1
-        else:
-            text = f"{text} {part}"
-    return text, count
 
 
 @cache
@@ -320,23 +316,6 @@ def _all_texts() -> dict[str, dict[str, dict[str, list[str]]]]:
 
 def _texts(recipe: Recipe) -> dict[str, list[str]]:
     return _all_texts()[recipe.split][recipe.language]
-
-
-def _people(recipe: Recipe) -> list[tuple[Recording, Speech]]:
-    return _spoken(recipe.split, recipe.language)
-
-
-@cache
-def _spoken(split: str, language: str) -> list[tuple[Recording, Speech]]:
-    """The recordings of a half, with speech in them."""
-    found = []
-    for recording in recordings():
-        if (recording.split, recording.language) == (split, language):
-            try:
-                found.append((recording, speech(recording.load())))
-            except ValueError:
-                continue
-    return found
 
 
 def minutes(items: Iterable[Item]) -> float:

@@ -52,7 +52,7 @@ def prefixes(item: Item) -> Iterator[tuple[bool, Pcm]]:
     """What is heard up to each place where somebody may seem to be done, and whether they are."""
     heard = np.concatenate([arrival.frame.pcm for arrival in item.heard])
     first = _sample(item.truth.onset - BEFORE)
-    for begin, _ in item.truth.pauses:
+    for begin, _, _ in item.truth.pauses:
         yield False, heard[first : _sample(begin + LAG)]
     yield True, heard[first : _sample(item.truth.end + LAG)]
     if item.human:

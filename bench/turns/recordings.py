@@ -16,6 +16,7 @@ import av
 import numpy as np
 from platformdirs import user_cache_path
 
+from bench.turns import talkies
 from bench.turns.sounds import Sound
 from media.audio import INPUT_RATE
 
@@ -29,6 +30,8 @@ PACKAGES = (
     "asterisk-core-sounds-es",
     "asterisk-core-sounds-es-g722",  # a Mexican voice
     "asterisk-prompt-es-co",  # GPL-2: July E. Jiménez, Colombia, 8 kHz
+    talkies.QUEEN,  # free to share: some sixty characters of an American comedy, 11 kHz, 16 kbit/s
+    talkies.SKY,  # free to share: some fifty characters of a British satire, 11 kHz, 8 bit
 )
 
 UNFINISHED = frozenset(
@@ -39,9 +42,12 @@ UNFINISHED = frozenset(
 """Last words of prompts that want another one behind them: no end of a turn."""
 
 
+TUNE, HELD_OUT = ("en", "tune", True, ""), ("en", "held-out", True, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A file with one person's complete utterance. ``split`` is ``tune`` or ``held-out``."""
+    """A file with one person's complete utterance. ``split`` is ``tune`` or ``held-out``; ``acted``: of a dialogue."""
 
     path: Path
     speaker: str
@@ -49,6 +55,7 @@ class Recording:
     split: str
     human: bool
     text: str
+    acted: bool = False
 
     def load(self) -> Sound:
         return load(self.path)
@@ -85,6 +92,7 @@ def fetch() -> None:
             subprocess.run(["apt-get", "download", "-qq", name], cwd=fetched, capture_output=True, check=False)
         if files := sorted(fetched.glob("*.deb")):
             subprocess.run(["dpkg-deb", "-x", files[-1], target], check=True)
+            talkies.unpack(target)
         else:
             print(f"{name} could not be fetched: there will be fewer human voices", file=sys.stderr)
 
@@ -92,7 +100,7 @@ def fetch() -> None:
 @cache
 def recordings() -> tuple[Recording, ...]:
     """All of them, in a fixed order."""
-    return (*_project(), *_sphinx(), *_prompts())
+    return (*_project(), *_sphinx(), *_prompts(), *_dialogues())
 
 
 def _project() -> list[Recording]:
@@ -137,6 +145,19 @@ def _prompts() -> list[Recording]:
             if path.exists() and _complete(text):
                 found.append(Recording(path, speaker, language, split, True, text))
     return found
+
+
+def _dialogues() -> list[Recording]:
+    """Acted lines. Who speaks one is not told: the Queen tells her hero, else it is the place."""
+    queen = sorted((packages() / talkies.QUEEN / "lines").glob("*.mp3"))
+    whole = talkies.whole_turns([path.stem for path in queen])
+    heroes = {name: name.startswith("JO") or name[-2] == "J" for name in whole}
+    found = [
+        Recording(queen[0].with_name(f"{name}.mp3"), "queen hero" if hero else f"queen {name[:3]}", *TUNE, acted=True)
+        for name, hero in heroes.items()
+    ]
+    sky = sorted((packages() / talkies.SKY / "lines").glob("*.wav"))
+    return found + [Recording(path, f"sky {path.stem[:3]}", *HELD_OUT, acted=True) for path in sky]
 
 
 def _texts(language: str) -> dict[str, str]:

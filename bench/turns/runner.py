@@ -31,9 +31,10 @@ KEPT = 2
 """Earlier versions of the material, some 150 MB each, that stay beside the present one."""
 
 ROOT = Path(__file__).parents[2]
+SOURCES = ("alignment", "items", "line", "pausing", "people", "recordings", "sounds", "talkies", "voices")
 ITEM_SOURCES = (
     "bench/turns/texts.toml",
-    *(f"bench/turns/{name}.py" for name in ("items", "line", "recordings", "sounds", "voices")),
+    *(f"bench/turns/{name}.py" for name in SOURCES),
     *(f"media/{name}.py" for name in ("level", "opus", "receiver", "reorder", "vad")),
     *(f"pipeline/tts/{name}.py" for name in ("hibari", "phrasing", "pico")),
     "tests/data/*",

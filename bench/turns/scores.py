@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.turns.items import EVENTS, Item
+from bench.turns.pausing import PLACES
 from bench.turns.subject import Decision, Kind
 
 TRAILING = 0.25
@@ -40,9 +41,8 @@ class Outcome:
     noise: str
     dtx: bool
     echo: bool
-    pauses: int = 0
-    cut_pauses: int = 0
-    """Pauses of the user in which the turn was ended."""
+    pauses: tuple[tuple[str, bool], ...] = ()
+    """Of each pause of the user the place, and whether the turn was ended in it."""
     cut: bool = False
     """The turn was ended before the user had finished."""
     end: float | None = None
@@ -79,8 +79,7 @@ def judge(item: Item, subject: str, decisions: Sequence[Decision]) -> Outcome:
         late = [at for at in ends if at >= truth.end - TRAILING]
         return Outcome(
             **about,  # type: ignore[arg-type]
-            pauses=len(truth.pauses),
-            cut_pauses=sum(any(begin <= at < end for at in ends) for begin, end in truth.pauses),
+            pauses=tuple((one.place, any(one.begin <= at < one.end for at in ends)) for one in truth.pauses),
             cut=any(truth.onset <= at < truth.end - TRAILING for at in ends),
             end=max(0.0, (late[0] if late else item.length) - truth.end),
             ended=bool(late),
@@ -150,9 +149,13 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     other = [one for one in outcomes if one.kind in OTHERS]
     found: dict[str, Any] = {"items": len(outcomes)}
     if turns:
-        found |= {"turns": len(turns), "pauses": sum(one.pauses for one in turns)}
+        pauses = [pause for one in turns for pause in one.pauses]
+        found |= {"turns": len(turns), "pauses": len(pauses)}
         found |= rate("cut_off", [one.cut for one in turns])
-        found["cut_pause_rate"] = share(sum(one.cut_pauses for one in turns), found["pauses"])
+        found["cut_pause_rate"] = share(sum(cut for _, cut in pauses), len(pauses))
+        for place in PLACES:
+            if at_place := [cut for where, cut in pauses if where == place]:
+                found[f"cut_{place}_rate"] = share(sum(at_place), len(at_place))
         found |= percentiles("end", [one.end or 0.0 for one in turns])
         found["never_ended"] = sum(not one.ended for one in turns)
     if real:

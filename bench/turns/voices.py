@@ -32,6 +32,12 @@ CLICK, APART = 0.08, 0.15
 EDGE = 0.25
 """s. Nobody stops so shortly behind the beginning or before the end."""
 
+FADE = 0.03
+"""s in which a voice that is stopped between two words falls silent."""
+
+NEAR, SOFTEST = 0.1, 0.06
+"""s around the time of a word's beginning in which the gap before it is looked for, and else the softest moment."""
+
 LEVEL = -26.0
 """dBFS of speech, before an item turns it up or down."""
 
@@ -62,6 +68,17 @@ class Speech:
     @property
     def seconds(self) -> float:
         return len(self.sound) / INPUT_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A quiet stretch, in samples, of speech: with ``seconds`` what it is to become."""
+
+    begin: int
+    end: int
+    place: str = ""
+    """Where in the sentence: see ``bench.turns.items.PLACES``."""
+    seconds: float = 0.0
 
 
 @cache
@@ -129,33 +146,54 @@ def _levels(sound: Sound) -> NDArray[np.float64]:
     return levels
 
 
-def with_pauses(said: Speech, pauses: list[float], rng: Generator) -> tuple[Sound, list[tuple[int, int]]]:
-    """Stretch the longest gaps to ``pauses`` (s, in the order of time); gives the sound and where its pauses are.
+def place_near(said: Speech, at: float, within: float = NEAR) -> tuple[int, int]:
+    """The stretch in which a pause is put that begins about this time, s: the longest gap around it, or between two
+    words that are spoken as one the softest moment, which is empty.
+    """
+    first, last = (samples(max(0.0, at + side)) for side in (-within, within))
+    if gaps := [gap for gap in said.gaps if gap[0] < last and gap[1] > first]:
+        return max(gaps, key=lambda gap: gap[1] - gap[0])
+    first, last = (samples(max(0.0, at + side)) // BLOCK for side in (-SOFTEST, SOFTEST))
+    levels = _levels(said.sound)[first : last + 1]
+    softest = (first + int(levels.argmin())) * BLOCK + BLOCK // 2 if len(levels) else samples(at)
+    return softest, softest
+
+
+def with_pauses(said: Speech, pauses: list[Gap], rng: Generator) -> tuple[Sound, list[Gap]]:
+    """Put pauses in; gives the sound and where they are in it. One that overlaps another or an end is left out.
 
     A pause holds the room of the gap that it replaces, as far as there was one. Pauses that were there before count
-    from 200 ms on. There are fewer pauses than asked for when there are fewer gaps.
+    from 200 ms on, as ``own``.
     """
-    edge = samples(EDGE)
-    inner = [gap for gap in said.gaps if gap[0] >= edge and gap[1] <= len(said.sound) - edge]
-    longest = sorted(inner, key=lambda gap: gap[0] - gap[1])[: len(pauses)]
-    wanted = dict(zip(sorted(longest), pauses, strict=False))
+    wanted = {(gap.begin, gap.end): gap for gap in pauses}
+    at, length, edge = 0, 0, samples(EDGE)
     parts: list[Sound] = []
-    found: list[tuple[int, int]] = []
-    at, length = 0, 0
-    for gap in said.gaps:
-        begin, end = gap
-        added = samples(wanted[gap]) - (end - begin) if gap in wanted else 0
-        parts.append(said.sound[at:begin])
-        length += begin - at
-        quiet = said.sound[begin:end]
+    found: list[Gap] = []
+    for begin, end in sorted({*said.gaps, *wanted}):
+        if begin < at or ((begin, end) in wanted and not edge <= begin <= end <= len(said.sound) - edge):
+            continue
+        gap = wanted.get((begin, end), Gap(begin, end, "own"))
+        added = samples(gap.seconds) - (end - begin)
+        words, quiet = said.sound[at:begin], said.sound[begin:end]
         if added > 0:
-            edge = min(samples(MARGIN), len(quiet) // 2)
-            tone = pink(rng, added) * np.float32(min(rms(quiet), decibels(-60)))
-            quiet = np.concatenate([quiet[:edge], tone, quiet[edge:]])
-        parts.append(quiet)
+            margin = min(samples(MARGIN), len(quiet) // 2)
+            tone = pink(rng, added) * np.float32(min(rms(quiet) if len(quiet) else 1.0, decibels(-60)))
+            quiet = np.concatenate([quiet[:margin], tone, quiet[margin:]])
+        if begin == end:
+            words = _faded(words)
+        length += len(words)
+        parts += [words, quiet]
         if len(quiet) >= samples(0.2):
-            found.append((length, length + len(quiet)))
+            found.append(Gap(length, length + len(quiet), gap.place))
         length += len(quiet)
         at = end
     parts.append(said.sound[at:])
     return np.concatenate(parts), found
+
+
+def _faded(words: Sound) -> Sound:
+    """Nobody stops from one sample to the next."""
+    faded = words.copy()
+    count = min(samples(FADE), len(faded))
+    faded[len(faded) - count :] *= np.linspace(1, 0, count, dtype=np.float32)
+    return faded

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.turns import items, recordings, sounds
+from bench.turns import items, people, recordings, sounds
+from bench.turns.alignment import aligner, begin_of
 from bench.turns.items import EVENTS, SPLITS, VOICES, Item, Recipe, make, recipes
 from bench.turns.line import transmit
+from bench.turns.pausing import PLACES, plain, with_marks
 from bench.turns.sounds import Sound, decibels
-from bench.turns.voices import LEVEL, Voice, say, speech, with_pauses
+from bench.turns.voices import LEVEL, Gap, Voice, place_near, say, speech, with_pauses
 from media.audio import INPUT_RATE, OUTPUT_RATE
 from media.level import dbfs
 
@@ -24,7 +26,7 @@ def without_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what every checkout has: nothing is fetched."""
     monkeypatch.setattr(recordings, "packages", lambda: tmp_path)
     recordings.recordings.cache_clear()
-    items._spoken.cache_clear()
+    people._speakers.cache_clear()
 
 
 def heard(item: Item) -> Sound:
@@ -72,7 +74,7 @@ def test_the_halves_share_no_voice_and_no_sentence() -> None:
     for language in ("en", "es"):
         assert not set(VOICES["tune", language]) & set(VOICES["held-out", language])
         for kind in ("turns", "interruptions", "bot"):
-            said = [{text.replace("|", "") for text in texts[split][language][kind]} for split in SPLITS]
+            said = [{plain(text) for text in texts[split][language][kind]} for split in SPLITS]
             assert not said[0] & said[1]
 
 
@@ -90,7 +92,8 @@ def test_a_turn_is_loud_where_it_is_said_to_be(language: str, number: int) -> No
     assert speaking > -36
     assert level(sound, 0.1, truth.onset - 0.02) < speaking - 20
     assert level(sound, truth.end + 0.05, item.length - 0.1) < speaking - 20
-    for begin, end in truth.pauses:
+    for begin, end, place in truth.pauses:
+        assert place in PLACES
         assert truth.onset < begin < end < truth.end
         assert 0.15 < end - begin < 1.6
         assert level(sound, begin + 0.05, end - 0.05) < speaking - 20
@@ -136,12 +139,45 @@ def test_the_bots_words_have_times() -> None:
 
 def test_pauses_are_put_into_gaps_and_keep_every_sound() -> None:
     said = say(Voice("hibari", "heart"), "The meeting starts at nine, no, sorry, at half past nine.")
-    sound, pauses = with_pauses(said, [0.5, 1.2], np.random.default_rng(1))
-    lengths = sorted(round((end - begin) / INPUT_RATE, 2) for begin, end in pauses)
-    assert lengths[-2:] == [0.5, 1.2]
+    first, *_, last = sorted(said.gaps, key=lambda gap: gap[1] - gap[0])[-2:]
+    wanted = [Gap(*first, "whole", 0.5), Gap(*last, "phrase", 1.2)]
+    sound, pauses = with_pauses(said, wanted, np.random.default_rng(1))
+    put = {gap.place: round((gap.end - gap.begin) / INPUT_RATE, 2) for gap in pauses}
+    assert put == {"whole": 0.5, "phrase": 1.2}
     added = len(sound) - len(said.sound)
     assert 1.2 < added / INPUT_RATE < 1.7
     assert float(np.sum(sound**2)) == pytest.approx(float(np.sum(said.sound**2)), rel=0.01)
+
+
+def test_a_pause_is_put_between_two_words_that_are_spoken_as_one() -> None:
+    said = say(Voice("pico", "en-GB"), "Please send the invoice to my accountant instead of me.")
+    words = aligner().words(said.sound, "en")
+    assert [word for _, word in words][:6] == ["Please", "send", "the", "invoice", "to", "my"]
+    begin = begin_of(5, "Please send the invoice to my accountant instead of me.", words)
+    assert begin == words[5][0]
+    assert 0.7 < begin < 1.4
+    place = place_near(said, begin)
+    sound, [pause] = with_pauses(said, [Gap(*place, "phrase", 0.8)], np.random.default_rng(1))
+    assert pause.begin / INPUT_RATE == pytest.approx(begin, abs=0.15)
+    quiet = sound[pause.begin + 160 : pause.end - 160]
+    assert sounds.rms(quiet) < sounds.rms(sound) / 30
+    assert begin_of(5, "Please send that thing to my accountant.", words) == begin
+    assert begin_of(4, "Please send that thing to my accountant.", words) is None  # nobody heard what is before it
+
+
+def test_a_mark_becomes_a_pause_and_numbers_are_read_in_groups() -> None:
+    marked = "The code is | two zero five | eight eight one / I think."
+    drawn = [with_marks(marked, "en", np.random.default_rng(seed)) for seed in range(200)]
+    places = Counter(place for _, marks in drawn for _, place, _ in marks)
+    assert set(places) == {"phrase", "filler", "whole"}
+    for text, marks in drawn:
+        words = text.split()
+        for word, place, seconds in marks:
+            assert 0.3 <= seconds <= 1.5
+            assert (words[word - 1] in ("um,", "uh,", "er,")) == (place == "filler")
+            if place == "phrase" and words[word] in ("two", "eight"):
+                assert words[word - 1].endswith(",")
+    assert plain(marked) == "The code is two zero five eight eight one I think."
 
 
 def test_speech_is_cut_and_brought_to_one_level() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.turns.items import Item, Recipe, Truth
+from bench.turns.items import Item, Pause, Recipe, Truth
 from bench.turns.line import Arrival
 from bench.turns.scores import Outcome, failures, figures, judge, share, wilson
 from bench.turns.subject import Decision, Kind
@@ -33,7 +33,7 @@ def trace(*decisions: tuple[float, Kind] | tuple[float, Kind, float]) -> list[De
     return [Decision(*each) for each in decisions]
 
 
-TURN = item("turn", Truth(1.0, 4.0, ((2.0, 2.8),)))
+TURN = item("turn", Truth(1.0, 4.0, (Pause(2.0, 2.8, "phrase"),)))
 CALL = item("interruption", Truth(3.0, 4.0))
 COUGH = item("cough", Truth(3.0, 3.5))
 
@@ -42,20 +42,20 @@ def test_a_good_turn() -> None:
     one = judge(
         TURN, "x", trace((1.1, Kind.SPEECH_STARTED, 0.7), (2.2, Kind.PAUSED), (2.9, Kind.RESUMED), (4.5, Kind.END))
     )
-    assert (one.cut, one.cut_pauses, one.pauses, one.ended, one.lost) == (False, 0, 1, True, False)
+    assert (one.cut, one.pauses, one.ended, one.lost) == (False, (("phrase", False),), True, False)
     assert one.end == pytest.approx(0.5)
 
 
 def test_a_turn_that_is_cut_in_its_pause_and_goes_on() -> None:
     started = ((1.1, Kind.SPEECH_STARTED, 0.7), (2.5, Kind.END), (2.9, Kind.SPEECH_STARTED, 2.6), (4.8, Kind.END))
     one = judge(TURN, "x", trace(*started))
-    assert (one.cut, one.cut_pauses, one.ended, one.lost) == (True, 1, True, False)
+    assert (one.cut, one.pauses, one.ended, one.lost) == (True, (("phrase", True),), True, False)
     assert one.end == pytest.approx(0.8)
 
 
 def test_an_end_just_after_a_pause_is_a_cut_but_not_in_the_pause() -> None:
     one = judge(TURN, "x", trace((1.1, Kind.SPEECH_STARTED, 0.7), (2.82, Kind.END)))
-    assert (one.cut, one.cut_pauses) == (True, 0)
+    assert (one.cut, one.pauses) == (True, (("phrase", False),))
 
 
 def test_a_turn_that_never_ends_counts_to_the_end_of_the_item() -> None:
@@ -120,14 +120,16 @@ def outcome(kind: str, **more: object) -> Outcome:
 
 def test_figures() -> None:
     turns = [
-        outcome("turn", pauses=2, cut_pauses=n == 0, cut=n == 0, end=0.1 * n, ended=True, lost=n < 2) for n in range(11)
+        outcome("turn", pauses=(("phrase", n == 0), ("whole", n < 3)), cut=n == 0, end=0.1 * n, ended=True, lost=n < 2)
+        for n in range(11)
     ]
     calls = [outcome("interruption", stop=0.3, stopped=True, lost=False), outcome("interruption", stop=4.0)]
     others = [outcome("cough", interrupted=True, halted=True), outcome("cough"), outcome("echo", ducked=True)]
     found = figures([*turns, *calls, *others])
     assert (found["items"], found["turns"], found["pauses"]) == (16, 11, 22)
     assert found["cut_off_rate"] == share(1, 11)
-    assert found["cut_pause_rate"] == share(1, 22)
+    assert found["cut_pause_rate"] == share(4, 22)
+    assert (found["cut_phrase_rate"], found["cut_whole_rate"]) == (share(1, 11), share(3, 11))
     assert (found["end_p50_ms"], found["end_p95_ms"]) == (500, 950)
     assert (found["missed_rate"], found["stop_p50_ms"]) == (0.5, 2150)
     assert found["false_rate"] == share(1, 3)
