@@ -24,12 +24,14 @@ def _all(names: str) -> tuple[str, ...]:
     return tuple(names.split())
 
 
-UNFINISHED = -1.7
-MARKS = {"...": UNFINISHED, ".": 0.2, **dict.fromkeys("…,;:-–—", UNFINISHED)}
-"""Log odds for what a recogniser writes behind the last word. It writes a full stop behind most words that are cut, too
-(``python -m bench.turns.marks``)."""
+MARKS = {
+    "en": {"...": -1.7, ".": 0.2, **dict.fromkeys("…,;:-–—", -1.7)},
+    "es": {"...": -2.5, ".": 0.5, **dict.fromkeys("…,;:-–—", -1.7)},
+}
+"""Log odds for what a recogniser writes behind the last word. Moonshine writes a full stop behind
+most words that are cut, too; Whisper writes dots, or nothing (``python -m bench.turns.marks``)."""
 
-MARKS_ALONE = {mark: weight for mark, weight in MARKS.items() if mark != "."} | {"?": 0.85}
+MARKS_ALONE = {"?": 0.85, "...": -1.7, **dict.fromkeys("…,;:-–—", -1.7)}
 """The same where nothing else is known."""
 
 TOKEN = re.compile(r"[¿¡.?!]|\w+(?:'\w+)?")
@@ -105,12 +107,15 @@ def evidence(text: str, language: str) -> list[tuple[str, float]]:
     base = base_language(language)
     if not re.search(r"\w", text):
         return []
-    mark = next((mark for mark in (*MARKS, "?") if text.rstrip().endswith(mark)), "")
     if base not in LANGUAGES:
-        return [(f"mark={mark}", MARKS_ALONE[mark])] if mark in MARKS_ALONE else []
+        return _mark(text, MARKS_ALONE)
     model = load(base)
     found = [(name, model.weights[name]) for name in features(text, base, model.classes) if name in model.weights]
-    return [*found, (f"mark={mark}", MARKS[mark])] if mark in MARKS else found
+    return [*found, *_mark(text, MARKS[base])]
+
+
+def _mark(text: str, weights: dict[str, float]) -> list[tuple[str, float]]:
+    return next(([(f"mark={mark}", weight)] for mark, weight in weights.items() if text.rstrip().endswith(mark)), [])
 
 
 @cache

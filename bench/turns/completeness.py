@@ -1,7 +1,7 @@
 """``python -m bench.turns.completeness``: the weights of ``pipeline.completeness``, from written utterances.
 
 Trained on ``utterances-*.txt``, which were written for this, and on numbers that are read out, made by rule. An
-utterance is complete at its end; between two of its words it is not, at "|" least of all; at "/" it is as often as not.
+utterance is complete at its end; between two of its words it is not, at "|" least of all; at "/" it may be.
 Logistic regression with a ridge, the two classes at even odds. Prints how well it tells the ends of the texts that the
 evaluation's voices say (half ``tune``) from the places at which they pause; ``--check`` prints it without training.
 """
@@ -30,7 +30,10 @@ HERE = Path(__file__).parent
 BREAK, POSSIBLE, WITHIN, END = "|", "/", "", "end"
 
 WEIGHTS = {END: 2.0, BREAK: 1.0, WITHIN: 0.3}
-"""Of a place, before both classes are made equal. A possible end counts half as an end and half as none."""
+"""Of a place, before both classes are made equal."""
+
+AS_END, AS_NONE = 1.0, 0.33
+"""Of a possible end, which counts as both."""
 
 LEAST = 2
 """Places at which a feature has to be seen."""
@@ -128,7 +131,11 @@ def train(language: str) -> dict[str, float]:
             for truth in (True, False) if kind == POSSIBLE else (kind == END,):
                 texts.append(text)
                 complete.append(truth)
-                weights.append(0.5 if kind == POSSIBLE else WEIGHTS[kind] * (often if kind == END else 1))
+                weights.append(
+                    (AS_END if truth else AS_NONE)
+                    if kind == POSSIBLE
+                    else WEIGHTS[kind] * (often if kind == END else 1)
+                )
     known = classes(language)
     seen = [list(features(text, language, known)) for text in texts]
     counts = Counter(name for names in seen for name in names)
