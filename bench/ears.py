@@ -20,9 +20,10 @@ from bench.engines import percentiles, show
 from config.settings import Settings
 from media.audio import INPUT_FRAME, INPUT_RATE, AudioFrame
 from media.clock import Clock
-from pipeline.models import SILERO, SMART_TURN
+from pipeline.models import SILERO
+from pipeline.prosody import prosody
 from pipeline.silero import CONTEXT, WINDOW, Activity, Network, Silero
-from pipeline.smart_turn import Classifier, SmartTurn, features
+from pipeline.turn_model import Classifier, TurnModel
 from tests.voices import recording, silence
 
 SECONDS = 5.0
@@ -48,21 +49,21 @@ def network(path: Path) -> None:
         show("silero", batch=batch, us_per_window=microseconds / batch)
 
 
-def turn_model(path: Path) -> None:
-    model = Classifier(str(path))
+def judging() -> None:
+    model = Classifier()
     pcm = VOICE[: 4 * INPUT_RATE]
-    show("smart-turn features", ms=cost(features, pcm) / 1e3)
-    show("smart-turn, whole", ms=cost(model.judge, pcm.tobytes()) / 1e3)
+    show("turn model, what it sees", ms=cost(prosody, pcm) / 1e3)
+    show("turn model, whole", ms=cost(model.judge, pcm.tobytes()) / 1e3)
 
 
-async def answers(smart_turn: SmartTurn) -> None:
+async def answers(turn_model: TurnModel) -> None:
     for seconds in (1, 2, 4):
         pcm, times = np.concatenate([VOICE[: seconds * INPUT_RATE], silence(0.1)]), []
         for _ in range(30):
             began = time.perf_counter()
-            await smart_turn.ask(pcm, deadline=60)
+            await turn_model.ask(pcm, deadline=60)
             times.append(time.perf_counter() - began)
-        show("smart-turn answer", speech_s=seconds, **percentiles(times))
+        show("turn model answer", speech_s=seconds, **percentiles(times))
 
 
 class Calls:
@@ -101,22 +102,22 @@ class Calls:
         return tick
 
 
-async def lateness(silero: Silero, calls: int, smart_turn: SmartTurn | None = None) -> None:
+async def lateness(silero: Silero, calls: int, turn_model: TurnModel | None = None) -> None:
     """The tick of the clock beside so many calls and, perhaps, a turn model that is asked without end."""
 
-    async def forever(engine: SmartTurn) -> None:
+    async def forever(engine: TurnModel) -> None:
         while True:
             await engine.ask(VOICE[: 4 * INPUT_RATE], deadline=60)
 
     load = Calls(silero, calls)
-    asking = asyncio.create_task(forever(smart_turn)) if smart_turn else None
+    asking = asyncio.create_task(forever(turn_model)) if turn_model else None
     cpu, wall = time.process_time(), time.perf_counter()
     load.clock.start()
     await asyncio.sleep(SECONDS)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     late = load.clock.lateness
     figures = {"tick_p50_ms": late.p50, "tick_p99_ms": late.p99, "tick_max_ms": late.max}
-    name = "silero and smart-turn at work" if smart_turn else "silero at work" if silero.ready else "nothing at work"
+    name = "silero and turn model at work" if turn_model else "silero at work" if silero.ready else "nothing at work"
     show(f"tick lateness, {name}", calls=calls, **figures, cpu_ms_per_s=cpu / wall * 1e3, skipped=load.skipped)
     if silero.ready:
         show("silero answer, from the last frame of a window", calls=calls, **percentiles(load.delays))
@@ -129,17 +130,17 @@ async def lateness(silero: Silero, calls: int, smart_turn: SmartTurn | None = No
 
 async def main(models: Path) -> None:
     network(models / SILERO.name)
-    turn_model(models / SMART_TURN.name)
-    silero, smart_turn = Silero(models / SILERO.name), SmartTurn(models / SMART_TURN.name)
+    judging()
+    silero, turn_model = Silero(models / SILERO.name), TurnModel()
     await lateness(silero, 50)
     await silero.start()
-    await smart_turn.start()
-    await answers(smart_turn)
+    await turn_model.start()
+    await answers(turn_model)
     for calls in (1, 50):
         await lateness(silero, calls)
-    await lateness(silero, 50, smart_turn)
+    await lateness(silero, 50, turn_model)
     await silero.aclose()
-    await smart_turn.aclose()
+    await turn_model.aclose()
 
 
 if __name__ == "__main__":

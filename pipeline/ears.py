@@ -9,9 +9,9 @@ from pathlib import Path
 
 from media.audio import Pcm
 from pipeline.engine import EngineError
-from pipeline.models import SILERO, SMART_TURN
+from pipeline.models import SILERO
 from pipeline.silero import Activity, Silero, VoiceActivity
-from pipeline.smart_turn import SmartTurn
+from pipeline.turn_model import TurnModel
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +21,11 @@ class Ears:
 
     def __init__(self, models_dir: Path) -> None:
         self.silero = Silero(models_dir / SILERO.name)
-        self.smart_turn = SmartTurn(models_dir / SMART_TURN.name)
+        self.turn_model = TurnModel()
 
     async def start(self) -> None:
         """Load both at once. Never raises: one warning tells what is not there."""
-        outcomes = await asyncio.gather(self.silero.start(), self.smart_turn.start(), return_exceptions=True)
+        outcomes = await asyncio.gather(self.silero.start(), self.turn_model.start(), return_exceptions=True)
         troubles = [str(each) for each in outcomes if isinstance(each, EngineError)]
         if troubles:
             logger.warning("turns are taken by simpler means: %s", "; ".join(troubles))
@@ -38,9 +38,9 @@ class Ears:
         return self.silero.listen(on_activity)
 
     async def is_complete(self, pcm: Pcm) -> float | None:
-        """The probability that a turn is complete; see ``SmartTurn.ask``."""
-        return await self.smart_turn.ask(pcm)
+        """The probability that a turn is complete; see ``TurnModel.ask``."""
+        return await self.turn_model.ask(pcm)
 
     async def aclose(self) -> None:
         """Release both."""
-        await asyncio.gather(self.silero.aclose(), self.smart_turn.aclose())
+        await asyncio.gather(self.silero.aclose(), self.turn_model.aclose())

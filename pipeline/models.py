@@ -106,20 +106,8 @@ SILERO = ModelFile(
     wheel_size=11_317_527,
 )
 
-SMART_TURN = ModelFile(
-    engine="smart-turn",
-    package="pipecat-ai==1.14.0",
-    member="pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",
-    size=8_679_182,
-    sha256="2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f",
-    licence="BSD-2-Clause",
-    wheel_sha256="0352f504b44e78bdf524e45af4bc759601c835b9b7dc195efe5e03384b974a44",
-    wheel_size=12_109_725,
-)
-
 CATALOGUE = (
     SILERO,
-    SMART_TURN,
     _moonshine("encoder_model.ort", 13_281_600, "94e90a4654fc45cdfedb77c4c08e1739f48862998e58fada384b25118134f221"),
     _moonshine(
         "decoder_model_merged.ort", 30_412_256, "cf524c4862d36e9e5ab032eddc73637efd822d70e868ac575cf1a46e1e4708a0"

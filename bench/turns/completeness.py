@@ -22,7 +22,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from bench.turns.melody import separation
+from bench.turns.separation import separation
 from pipeline.completeness import ASSETS, LANGUAGES, classes, evidence, features
 
 HERE = Path(__file__).parent

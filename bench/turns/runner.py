@@ -41,7 +41,7 @@ ITEM_SOURCES = (
 )
 SENSE_SOURCES = (
     "bench/turns/senses.py",
-    *(f"pipeline/{name}.py" for name in ("silero", "smart_turn", "logmel", "melody")),
+    *(f"pipeline/{name}.py" for name in ("silero", "turn_model", "prosody", "finality", "logmel")),
     *(f"pipeline/stt/{name}.py" for name in ("moonshine", "whisper")),
 )
 """What an item, and the models' answers about it, depend on."""

@@ -14,9 +14,9 @@ import numpy as np
 from bench.turns.items import Item
 from config.settings import Settings
 from media.audio import FRAME_MS, AudioFrame, Pcm
-from pipeline.models import SILERO, SMART_TURN
+from pipeline.models import SILERO
 from pipeline.silero import Activity, Network, Question, VoiceActivity
-from pipeline.smart_turn import LONGEST, Classifier
+from pipeline.turn_model import Classifier
 
 FRAME = FRAME_MS / 1000
 
@@ -27,7 +27,7 @@ same."""
 TRANSCRIBING = {"en": (0.04, 0.05), "es": (0.37, 0.01)}
 """Seconds that a transcription takes: at least, and for each second of sound."""
 
-JUDGING = 0.09
+JUDGING = 0.03
 """Seconds that the turn model takes."""
 
 PARTIAL_EVERY = {"en": 0.6, "es": 1.0}
@@ -205,5 +205,5 @@ def _network() -> Network:
 @cache
 def _judge() -> Callable[[Pcm], float]:
     """The turn model."""
-    classifier = Classifier(str(Settings.load().models_dir / SMART_TURN.name))
-    return lambda sound: classifier.judge(sound[-LONGEST:].tobytes())
+    classifier = Classifier()
+    return lambda sound: classifier.judge(sound.tobytes())

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import models
 from pipeline.engine import EngineError
-from pipeline.models import CATALOGUE, SILERO, SMART_TURN, SMOLLM2, ModelFile, Progress, Stage
+from pipeline.models import CATALOGUE, SILERO, SMOLLM2, ModelFile, Progress, Stage
 
 BUNDLED = tuple(file for file in CATALOGUE if file.bundled)
 
@@ -64,7 +64,7 @@ def test_the_files_in_the_installed_packages_are_genuine(tmp_path: Path) -> None
 
 
 def test_an_empty_folder_lacks_what_setup_fetches(tmp_path: Path) -> None:
-    assert {SMOLLM2, SILERO, SMART_TURN} <= set(models.missing(tmp_path))
+    assert {SMOLLM2, SILERO} <= set(models.missing(tmp_path))
     assert SMOLLM2 in models.missing(tmp_path / "not" / "there")
 
 

@@ -54,7 +54,7 @@ async def test_engines(tmp_path: Path) -> None:
 
 def test_models(tmp_path: Path) -> None:
     absent = [found for found in doctor._models(settings(models_dir=tmp_path)) if not found.ok]
-    assert [found.name for found in absent] == [f"model of {name}" for name in ("silero", "smart-turn", "llamacpp")]
+    assert [found.name for found in absent] == [f"model of {name}" for name in ("silero", "llamacpp")]
     assert absent[0].fix == "run voice-server setup"
 
 
