@@ -10,6 +10,9 @@ from bench.turns.alignment import aligner
 from bench.turns.recordings import Recording, recordings
 from bench.turns.voices import Speech, speech
 
+ACTED = 0.75
+"""How probably somebody acts: people who converse are rarer in recordings than in calls."""
+
 TRIES = 40
 """Recordings that are looked at for one of the wanted length."""
 
@@ -19,11 +22,11 @@ def pick(
 ) -> tuple[Recording, Speech] | None:
     """One of so many seconds and at least so many ``words``; ``None`` where there is none.
 
-    Acted dialogue is as likely as what was read, where there are both.
+    Where there are people who act and people who read, most of them act.
     """
     kinds = _speakers(split, language)
     for _ in range(TRIES if kinds else 0):
-        speakers = kinds[int(rng.integers(len(kinds)))]
+        speakers = kinds[-1 if rng.random() < ACTED else 0]
         own = speakers[int(rng.integers(len(speakers)))]
         recording = own[int(rng.integers(len(own)))]
         said = _spoken(recording)

@@ -24,7 +24,7 @@ CACHE = user_cache_path("voice-server") / "turns"
 DATA = Path(__file__).parents[2] / "tests" / "data"
 
 PACKAGES = (
-    "pocketsphinx-testdata",  # BSD: a reader of Jane Austen (LibriVox, public domain), card names, commands
+    "pocketsphinx-testdata",  # BSD: a reader of Jane Austen (LibriVox, public domain), card names
     "asterisk-core-sounds-en",  # CC-BY-SA 3.0: the texts of
     "asterisk-core-sounds-en-g722",  # Allison Smith in English
     "asterisk-core-sounds-es",
@@ -127,7 +127,6 @@ def _sphinx() -> list[Recording]:
         if not path.stem.endswith(("0870", "0880"))  # are human-00 and human-01 of the project
     ]
     found += [Recording(path, "cards", "en", "held-out", True, "") for path in sorted(root.glob("cards/*.wav"))]
-    found += [Recording(path, "commands", "en", "tune", True, "") for path in sorted(root.glob("*.raw"))]
     return found
 
 
