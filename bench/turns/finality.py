@@ -232,7 +232,7 @@ def judged(odds: NDArray[np.float64], found: list[Example]) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", action="store_true", help="learn nothing")
-    parser.add_argument("--minutes", type=float, default=15, help="of learning, once all is heard")
+    parser.add_argument("--minutes", type=float, default=30, help="of learning, once all is heard")
     options = parser.parse_args()
     if not any(line.source == "queen" for line in lines()):
         print("there are no dialogues to learn from", file=sys.stderr)
