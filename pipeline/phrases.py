@@ -16,11 +16,12 @@ ACKNOWLEDGEMENTS = {
     "en": _phrases("""
         ah, aha, all right, alright, cool, exactly, fine, go on, good, got it, gotcha, great, hm, hmm, huh, hum, i see,
         interesting, makes sense, mama, mhm, mm, mm hm, mm hmm, mmhm, mmhmm, mmm, mum, nice, of course, oh, ok, okay,
-        really, right, sure, thank you, true, uh, uh huh, uhhuh, um, wow, yeah, yep, yes, you, you know
+        really, right, sure, sure thing, thank you, true, uh, uh huh, uhhuh, um, wow, yeah, yep, yes, you, you know
     """),
     "es": _phrases("""
-        ah, ahá, aja, ajá, así es, bien, bueno, claro, correcto, de acuerdo, entiendo, eso, exacto, genial, gracias, hm,
-        hmm, mm, mmm, mhm, muy bien, oh, ok, okay, perfecto, por supuesto, si, sí, vale, ya, ya veo, yeah, yes
+        ah, ahá, aja, ajá, así es, bien, bueno, claro, correcto, dale, de acuerdo, entiendo, eso, exacto, genial,
+        gracias, hm, hmm, mm, mmm, mhm, muy bien, oh, ok, okay, okey, perfecto, por supuesto, si, sí, vale, ya, ya veo,
+        yeah, yes
     """),
 }
 """What is said to show that one listens. "You", "thank you" and "gracias" are also what recognisers make of a cough,
@@ -29,15 +30,20 @@ ACKNOWLEDGEMENTS = {
 
 COMMANDS = {
     "en": _phrases("""
-        cancel, enough, excuse me, hang on, help, hey, hold on, listen, no, nope, one moment, pardon, pause, please,
-        quiet, sorry, stop, wait
+        cancel, enough, excuse me, hang on, hold on, listen, one moment, pardon, pause, quiet, stop, wait
     """),
     "es": _phrases("""
-        alto, ayuda, basta, calla, cancela, disculpa, disculpe, escucha, espera, espere, momento, no, oiga, oye, para,
-        pare, perdón, perdona, perdone, por favor, silencio, un momento
+        alto, basta, calla, cancela, disculpa, disculpe, escucha, espera, espere, momento, oiga, para, pare, perdón,
+        perdona, perdone, silencio, un momento
     """),
 }
 """What is said, in a word, to be listened to."""
+
+CLAIMS = {
+    "en": _phrases("help, hey, no, nope, please, sorry"),
+    "es": _phrases("ayuda, no, oye, por favor"),
+}
+"""The same, but recognisers hear it in a "yup" or a "mm-hm", too."""
 
 UNFINISHED = {
     "en": _phrases("""
@@ -124,6 +130,10 @@ CLOSED = 0.65
 TRAILING = re.compile(r"(?:\.\.\.|[…,;:\-–—])\s*$")
 
 
+HUM = re.compile(r"(?:[hm]*[aáoóuú]*[hm]+[aáoóuú]*)+")
+"""A word without a tongue or lips that open: "mm-hm", "uh", "aha" and what else is written for them."""
+
+
 def is_acknowledgement(text: str, language: str) -> bool:
     """Whether nothing is said but that one listens. True of an empty text."""
     words = _words(text)
@@ -132,7 +142,7 @@ def is_acknowledgement(text: str, language: str) -> bool:
     while at < len(words):
         if " ".join(words[at : at + 2]) in known and at + 1 < len(words):
             at += 2
-        elif words[at] in known:
+        elif words[at] in known or HUM.fullmatch(words[at]):
             at += 1
         else:  # "I" may still become "I see"
             return at == len(words) - 1 and any(phrase.startswith(f"{words[at]} ") for phrase in known)
@@ -141,8 +151,17 @@ def is_acknowledgement(text: str, language: str) -> bool:
 
 def is_command(text: str, language: str) -> bool:
     """Whether a word of ``text`` asks the bot to stop and listen."""
+    return _holds(COMMANDS, text, language)
+
+
+def is_claim(text: str, language: str) -> bool:
+    """Whether a word of ``text`` contradicts or calls."""
+    return _holds(CLAIMS, text, language)
+
+
+def _holds(table: dict[str, frozenset[str]], text: str, language: str) -> bool:
     words = _words(text)
-    return not _of(COMMANDS, language).isdisjoint([*words, *(" ".join(pair) for pair in pairwise(words))])
+    return not _of(table, language).isdisjoint([*words, *(" ".join(pair) for pair in pairwise(words))])
 
 
 def completeness(text: str, language: str) -> float | None:

@@ -17,36 +17,36 @@ from collections.abc import Iterator
 
 from config.turns import TurnMode
 from media.audio import FRAME_MS
+from pipeline.barge_in import Heard, interrupts
 from pipeline.endpointing import probability_complete, silence_needed
 from pipeline.loudness import Loudness
-from pipeline.phrases import count_words, is_acknowledgement, is_command, is_echo
+from pipeline.phrases import count_words, is_acknowledgement, is_claim, is_command, is_echo
 from pipeline.turn_rules import (
     AS_LOUD,
+    CLEAR,
+    CLEAR_LEVEL,
+    CLEARLY_ABOVE,
     DEAF_MS,
     DISTRUST,
     EARLY,
-    EARLY_WORDS_MS,
     GAP_MS,
     HYSTERESIS,
     LAG_MS,
     LAST_WORDS_MS,
     LONE_ECHO_MS,
-    LONE_WORD_MS,
-    LOUD_WORD_MS,
     NOISY,
+    NOISY_ROOM,
     OUTLASTING_MS,
     PERHAPS_MS,
     PROVEN_MS,
-    SETTLED_WORD_MS,
-    SHORTEST_COMMAND_MS,
     SHORTEST_VOICE_MS,
     SILENT,
     SOFT_MS,
     STANDING_OUT_MS,
     TOLD_MS,
     UNECHOED_MS,
+    UNVOICED_MS,
     WINDOW,
-    WORD_MS,
 )
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
@@ -104,7 +104,7 @@ class TurnMachine:
         self._run_began = 0.0
         self._run_weight = 0.0  # sum of the probabilities of its frames
         self._gap = 0  # ms since the last voice
-        self._sure: deque[bool] = deque(maxlen=_remembered(self.settings))
+        self._sure: deque[float] = deque(maxlen=_remembered(self.settings))
         self._level = 0.0
         self._soft = 0  # ms that were much softer than the user
         self._loudness = Loudness()
@@ -113,6 +113,7 @@ class TurnMachine:
         self._distrusted = self._noisy = 0.0  # until then
         self._bot_heard = 0  # ms in the whole call
         self._unechoed = 0  # of them those in which the microphone was silent
+        self._unvoiced = 0  # of them those in which nothing was like a voice
         # since someone was noticed
         self._voiced = 0  # ms
         self._over_bot = False  # that was while the bot spoke
@@ -126,7 +127,9 @@ class TurnMachine:
         self._text = ""
         self._count = 0  # of them
         self._commands = False  # one asks the bot to stop
+        self._claims = False  # one contradicts or asks
         self._text_voice = 0  # ms of voice that they were made of
+        self._text_loud = 0  # of them loud
         self._settled = False
         self._echoes = False  # they are the bot's
         self._may_echo = False  # so far it is one word of the bot's
@@ -202,7 +205,7 @@ class TurnMachine:
         if heard:
             if not self._run:
                 self._run_began, self._run_weight = time, 0.0
-                self._sure.extend([True] * (min(self._perhaps, LAG_MS) // FRAME_MS))
+                self._sure.extend([1.0] * (min(self._perhaps, LAG_MS) // FRAME_MS))
             self._run += FRAME_MS
             self._run_weight += voice.probability
             self._gap = 0
@@ -217,15 +220,18 @@ class TurnMachine:
         self._soft = self._soft + FRAME_MS if soft else 0
         if self.state in (State.QUIET, State.NOTICED) and not echoes:
             self._loudness.hear_room(voice.level)
-        loud = voice.level >= self._loudness.least(settings)
+        least = self._loudness.least(settings)
+        loud = voice.level >= least
         self._perhaps = self._perhaps + FRAME_MS if loud and voice.perhaps and not echoes else 0
         sure = heard and loud and voice.probability >= settings.confidence
-        self._sure.append(sure)
+        clear = sure and voice.probability >= CLEAR and voice.level >= max(least + CLEARLY_ABOVE, CLEAR_LEVEL)
+        self._sure.append(settings.clear_weight if clear else float(sure))
         self._sure_ms += FRAME_MS * sure
         self._loud_ms += FRAME_MS * (heard and loud)
         self._loudest = max(self._loudest, voice.level) if heard else self._loudest
         self._bot_heard += FRAME_MS * bot.audible
         self._unechoed += FRAME_MS * (bot.audible and voice.level < SILENT)
+        self._unvoiced += FRAME_MS * (bot.audible and not heard and not echoes and not voice.perhaps)
         return heard and self._run >= min(SHORTEST_VOICE_MS, settings.onset_ms)
 
     def _quiet(self, time: float, bot: BotState) -> Iterator[Decision]:
@@ -244,7 +250,7 @@ class TurnMachine:
             return
         self.state = State.NOTICED
         self._began, self._ceased = self._run_began, time + FRAME
-        self._voiced, self._sure_ms, self._loudest = self._run, sum(self._sure) * FRAME_MS, self._level
+        self._voiced, self._sure_ms, self._loudest = self._run, self._lately_sure(), self._level
         self._loud_ms = self._sure_ms
         self._over_bot, self._alone = bot.audible, 0
         yield Listen()
@@ -255,7 +261,7 @@ class TurnMachine:
 
     def _stands_out(self) -> bool:
         """Whether the voice that goes on is more than what the room does all the time."""
-        return self.settings.soft_words or sum(self._sure) * FRAME_MS >= STANDING_OUT_MS
+        return self.settings.soft_words or self._lately_sure() >= STANDING_OUT_MS
 
     def _noticed(self, time: float, heard: bool, bot: BotState) -> Iterator[Decision]:
         settings = self.settings
@@ -299,10 +305,12 @@ class TurnMachine:
 
     def _barge_in(self, bot: BotState) -> Iterator[Decision]:
         settings = self.settings
-        needed = settings.interrupt_ms
-        if bot.audible and self._bot_heard < settings.guard_ms and self._unechoed < UNECHOED_MS:
+        needed, found = settings.interrupt_ms, self._lately_sure()
+        if bot.audible and self._bot_heard < settings.guard_ms and not self._is_free_of_echo():
             needed = min(round(needed * EARLY), (self._sure.maxlen or 1) * FRAME_MS)
-        enough = sum(self._sure) * FRAME_MS >= needed and self._now >= self._noisy
+        elif bot.audible:
+            found = round(sum(self._sure) * FRAME_MS)
+        enough = found >= needed and self._now >= self._noisy
         self._passed = self._passed or enough
         if self._interrupts(bot):
             yield from self._start(bot)
@@ -313,22 +321,23 @@ class TurnMachine:
             self._yielding = Duck
             yield Duck()
 
+    def _lately_sure(self) -> int:
+        """Loud and sure voice of the last moments, ms."""
+        return sum(weight > 0 for weight in self._sure) * FRAME_MS
+
+    def _is_free_of_echo(self) -> bool:
+        """The microphone has heard nothing of the bot, or nothing like a voice."""
+        return self._unechoed >= UNECHOED_MS or self._unvoiced >= UNVOICED_MS
+
     def _interrupts(self, bot: BotState) -> bool:
         settings = self.settings
         if bot.owed and self._passed:  # the same turn goes on: nobody heard that it seemed over
             return True
         if self._tells:
-            words = self._count
-            near = settings.soft_words or self._sure_ms >= max(SHORTEST_COMMAND_MS, LOUD_WORD_MS * words)
-            least = SETTLED_WORD_MS * words if self._settled else max(EARLY_WORDS_MS, WORD_MS * words)
-            said = self._text_voice >= least or settings.soft_words
-            if near and said and (words >= max(1, settings.min_words) or not bot.audible):
-                return True
-            command = settings.commands and self._sure_ms >= SHORTEST_COMMAND_MS
-            if command and self._commands:
-                return True
-            # One short word that nobody expects is more often a "mm-hm" that the recogniser took for something else.
-            return self._passed and self._text_voice >= LONE_WORD_MS
+            noisy = self._loudness.least(settings) >= NOISY_ROOM
+            voice = (self._text_voice, self._text_loud, self._sure_ms)
+            heard = Heard(self._count, self._commands, self._claims, self._settled, *voice, self._passed, noisy)
+            return interrupts(heard, settings, audible=bot.audible)
         if not self._passed or self._text:
             return False
         # The bot is silent meanwhile: nothing is lost by waiting for words, if any can come.
@@ -425,8 +434,10 @@ class TurnMachine:
     def _read(self, words: Words, bot: BotState) -> Iterator[Decision]:
         if self.state is State.QUIET:
             return
-        self._text, self._settled, self._text_voice = words.text, words.settled, self._voiced
+        self._text, self._settled = words.text, words.settled
+        self._text_voice, self._text_loud = self._voiced, self._loud_ms
         self._count, self._commands = count_words(words.text), is_command(words.text, self.language)
+        self._claims = is_claim(words.text, self.language)
         self._weigh()
         acknowledges = self.settings.filter_acknowledgements and is_acknowledgement(words.text, self.language)
         user = self._loudness.user

@@ -14,7 +14,7 @@ SHORTEST_VOICE_MS = 60
 WINDOW = 2.0
 """The voice that halts the bot comes within so many times its length."""
 
-EARLY = 1.5
+EARLY = 1.6
 """So many times as much voice interrupts while echo is not cancelled yet."""
 
 SILENT, UNECHOED_MS = -58.0, 600
@@ -26,8 +26,14 @@ EARLY_WORDS_MS = 400
 LONE_ECHO_MS = 600
 """Silence behind one word of the bot's own last words, in which another may show that it is an echo."""
 
-LONE_WORD_MS = 500
-"""Voice of one word that interrupts alone."""
+MANY_WORDS, FEW_WORDS_MS = 3, 440
+"""Fewer words interrupt with so much loud voice: shorter ones are more often a "mm-hm" that was misheard."""
+
+FEW_IN_NOISE_MS, NOISY_ROOM = 320, -35.0
+"""The same where what is softer than this, dBFS, does not stand out: of a voice in noise less is loud."""
+
+CLAIM_MS = 240
+"""Loud voice of a word that contradicts, when all is heard; before, as much as of any word."""
 
 LOUD_WORD_MS = 80
 """Loud and sure voice that each word has: those of a television have little."""
@@ -46,6 +52,9 @@ SHORTEST_COMMAND_MS = 100
 
 NOISY = 10.0
 """After noise that was long taken for voice only words halt the bot for so long, s."""
+
+LOUD_COMMAND_MS = 240
+"""So much is enough for one in many other words."""
 
 AS_LOUD = 6.0
 """Who is not softer than the user was before by this much, dB, is the user, whatever is said."""
@@ -73,3 +82,9 @@ PROVEN_MS = 140
 
 DISTRUST = 2.0
 """When it did not, the cheap one is not believed for so long, s: there is noise."""
+
+CLEAR, CLEAR_LEVEL, CLEARLY_ABOVE = 0.95, -40.0, 5.0
+"""A frame is clearly a voice at this probability, this level, dBFS, and so much above what has to be reached, dB."""
+
+UNVOICED_MS = 800
+"""A bot that spoke for so long, and nobody took what the microphone heard for a voice, has no echo."""

@@ -58,8 +58,10 @@ class TurnSettings:
 
     # interruption
     interruptible: bool = True
-    interrupt_ms: int = 200
-    """Loud and sure voice, within one and a half times as long, that halts the bot."""
+    interrupt_ms: int = 180
+    """Loud and sure voice, within twice as long, that halts the bot."""
+    clear_weight: float = 1.5
+    """Voice that nobody could doubt counts so many times as much there, once echo is cancelled."""
     confidence: float = 0.7
     """Probability from which such voice is sure."""
     min_level: float = -55.0
@@ -100,7 +102,7 @@ class TurnSettings:
 PRESETS = {
     Preset.BALANCED: TurnSettings(),
     Preset.FAST: TurnSettings(
-        complete_ms=200, undecided_ms=700, unfinished_ms=1200, max_silence_ms=2000, interrupt_ms=160
+        complete_ms=200, undecided_ms=700, unfinished_ms=1200, max_silence_ms=2000, interrupt_ms=140
     ),
     Preset.PATIENT: TurnSettings(
         complete_ms=700,
@@ -108,6 +110,7 @@ PRESETS = {
         unfinished_ms=2200,
         max_silence_ms=5000,
         interrupt_ms=300,
+        clear_weight=1.0,
         eager_from=0.8,
     ),
 }
@@ -129,6 +132,7 @@ def _with_interruption(settings: TurnSettings, wanted: InterruptionConfig | None
         settings,
         interruptible=wanted.enabled,
         interrupt_ms=min(wanted.min_duration_ms, LONGEST_INTERRUPT_MS),
+        clear_weight=1.0,
         confidence=wanted.confidence,
         min_level=_level(wanted.min_volume),
         below_user=math.inf,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,14 +15,15 @@ from pipeline.turn_rules import (
     DEAF_MS,
     EARLY,
     EARLY_WORDS_MS,
+    FEW_WORDS_MS,
     LONE_ECHO_MS,
-    LONE_WORD_MS,
     NOISY,
     OUTLASTING_MS,
     PROVEN_MS,
     SHORTEST_COMMAND_MS,
     SILENT,
     UNECHOED_MS,
+    UNVOICED_MS,
     WORD_MS,
 )
 from pipeline.turn_settings import TurnSettings
@@ -85,15 +87,15 @@ def test_words_shorten_the_way() -> None:
 
 
 def test_a_lone_word_that_nobody_expects_interrupts_when_it_was_long_enough() -> None:
-    assert Start not in later().speak(LONE_WORD_MS - 20, LONG_ANSWER).read("table", LONG_ANSWER).kinds()
-    assert Start in later().speak(LONE_WORD_MS, LONG_ANSWER).read("table", LONG_ANSWER).kinds()
-    assert Start not in later().speak(LONE_WORD_MS, LONG_ANSWER).read("yeah", LONG_ANSWER).kinds()
+    assert Start not in later().speak(FEW_WORDS_MS - 20, LONG_ANSWER).read("table", LONG_ANSWER).kinds()
+    assert Start in later().speak(FEW_WORDS_MS, LONG_ANSWER).read("table", LONG_ANSWER).kinds()
+    assert Start not in later().speak(FEW_WORDS_MS, LONG_ANSWER).read("yeah", LONG_ANSWER).kinds()
 
 
-@pytest.mark.parametrize("text", ["I think", "I think we should", "I think we should leave now"])
+@pytest.mark.parametrize("text", ["I think we", "I think we should", "I think we should leave now"])
 def test_more_words_than_the_voice_can_have_had_are_a_guess(text: str) -> None:
     spoken = max(EARLY_WORDS_MS, WORD_MS * len(text.split()))
-    needed = min(LONE_WORD_MS, -(-spoken // 20) * 20)
+    needed = min(FEW_WORDS_MS, -(-spoken // 20) * 20)
     early = later().speak(needed - 20, LONG_ANSWER).read(text, LONG_ANSWER)
     assert Start not in early.kinds()
     assert early.speak(40, LONG_ANSWER).read(text, LONG_ANSWER).kinds()[-1] is Start
@@ -130,7 +132,9 @@ def test_long_noise_halts_the_bot_once() -> None:
 
 
 def test_words_that_come_after_the_voice_still_interrupt() -> None:
-    replay = later().speak(300, LONG_ANSWER).silence(400, LONG_ANSWER).read("what else", LONG_ANSWER, settled=True)
+    replay = (
+        later().speak(FEW_WORDS_MS, LONG_ANSWER).silence(400, LONG_ANSWER).read("what else", LONG_ANSWER, settled=True)
+    )
     assert replay.kinds() == [Duck, Listen, PausePlayback, Pause, Start]
 
 
@@ -201,6 +205,36 @@ def test_frames_of_echo_are_no_voice() -> None:
     assert replay.kinds() == [Duck, Listen, PausePlayback]
 
 
+def test_two_short_words_that_nobody_expects_are_a_misheard_acknowledgement() -> None:
+    def after(ms: int, text: str) -> list[type]:
+        replay = later().speak(ms, LONG_ANSWER).silence(220, LONG_ANSWER).read(text, LONG_ANSWER, settled=True)
+        return replay.silence(1000, LONG_ANSWER).kinds()
+
+    assert after(300, "Of her.")[-2:] == [ResumePlayback, Dismiss]
+    assert after(300, "Um-hum, oh.")[-2:] == [ResumePlayback, Dismiss]
+    assert Start in after(300, "No.")
+    assert Start in after(300, "Hold on.")
+    assert Start in after(FEW_WORDS_MS + 20, "Of her.")
+
+
+def test_a_voice_that_nobody_could_doubt_halts_the_bot_sooner() -> None:
+    def halted(probability: float, settings: TurnSettings = USUAL) -> float:
+        replay = Replay(settings).silence(2000, LONG_ANSWER)
+        began = replay.now
+        return replay.hear(ms=600, voice=probability, bot=LONG_ANSWER).at(PausePlayback) - began
+
+    assert halted(0.9) == seconds(USUAL.interrupt_ms)
+    assert halted(0.99) == seconds(USUAL.interrupt_ms / USUAL.clear_weight)
+    assert halted(0.99, replace(USUAL, clear_weight=1.0)) == seconds(USUAL.interrupt_ms)
+
+
+def test_noise_in_which_the_bot_is_never_heard_proves_that_there_is_no_echo() -> None:
+    replay = Replay().hear(ms=UNVOICED_MS, voice=0.0, level=SILENT + 1, bot=GREETING)
+    began = replay.now
+    replay.speak(600, GREETING)
+    assert replay.at(PausePlayback) - began == seconds(USUAL.interrupt_ms)
+
+
 def test_soft_voices_do_not_interrupt() -> None:
     """A television, much softer than the user was before."""
     replay = later().speak(5000, LONG_ANSWER, level=SOFT).silence(1000, LONG_ANSWER)
@@ -254,7 +288,7 @@ def test_a_bot_that_only_thinks_waits_for_who_goes_on() -> None:
     replay.decided.clear()
     replay.speak(USUAL.onset_ms, THINKING)
     assert replay.kinds() == [Listen, PausePlayback]  # it does not begin to speak now
-    replay.speak(LONE_WORD_MS - USUAL.onset_ms, THINKING)
+    replay.speak(FEW_WORDS_MS - USUAL.onset_ms, THINKING)
     assert Start not in replay.kinds()
     replay.read("and", THINKING)
     start = replay.all(Start)[0]
@@ -337,6 +371,7 @@ def test_who_is_released_while_the_bot_yields_lets_it_go_on() -> None:
 
 @given(st.lists(st.tuples(st.integers(20, 500), st.floats(0.7, 1.0), st.integers(100, 1500)), max_size=10))
 def test_soft_or_echoed_or_short_sounds_never_interrupt(sounds: list[tuple[int, float, int]]) -> None:
+    short = round(USUAL.interrupt_ms / USUAL.clear_weight) - 40
     replay = later()
     for n, (ms, voice, pause) in enumerate(sounds):
         match n % 3:
@@ -345,7 +380,7 @@ def test_soft_or_echoed_or_short_sounds_never_interrupt(sounds: list[tuple[int, 
             case 1:
                 replay.hear(ms=ms, voice=voice, bot=LONG_ANSWER, level=ECHOED, echo=0.9)
             case 2:
-                replay.hear(ms=min(ms, USUAL.interrupt_ms - 40), voice=voice, bot=LONG_ANSWER)
+                replay.hear(ms=min(ms, short), voice=voice, bot=LONG_ANSWER)
         replay.silence(pause, LONG_ANSWER)
     assert not NEVER & set(replay.kinds())
     replay.silence(USUAL.words_ms, LONG_ANSWER)

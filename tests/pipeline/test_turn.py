@@ -18,7 +18,7 @@ from config.turns import TurnMode
 from media.audio import FRAME_MS, INPUT_FRAME, INPUT_RATE, Pcm
 from pipeline.loudness import BELOW_USER
 from pipeline.turn import FRAME, State, TurnMachine
-from pipeline.turn_rules import DEAF_MS, LONE_WORD_MS, OUTLASTING_MS, SOFT_MS, TOLD_MS
+from pipeline.turn_rules import DEAF_MS, FEW_WORDS_MS, OUTLASTING_MS, SOFT_MS, TOLD_MS
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
     Ask,
@@ -128,7 +128,7 @@ def test_who_speaks_while_the_bot_ends_has_the_turn_by_going_on() -> None:
 
 
 def test_an_answer_that_was_not_heard_can_always_be_withdrawn() -> None:
-    replay = Replay(interruptible=False).speak(400).give_back().speak(LONE_WORD_MS, THINKING)
+    replay = Replay(interruptible=False).speak(400).give_back().speak(FEW_WORDS_MS, THINKING)
     assert len(replay.all(Start)) == 1
     start = replay.read("and", THINKING).all(Start)[-1]
     assert (start.turn_id, start.continued) == (1, True)
