@@ -83,7 +83,7 @@ class TurnSettings:
     words_ms: int = 1000
     """Silence after which words are not waited for any longer."""
     guard_ms: int = 2000
-    """While less than this was heard of the bot in the call, echo is not yet cancelled: half as much voice again."""
+    """While less than this was heard of the bot in the call, echo is not yet cancelled: 1.6 times as much voice."""
     continuation_ms: int = 2000
     """An answer that was heard for less than this is withdrawn: the user had not finished. Protocol 8.5, 8.6."""
 
