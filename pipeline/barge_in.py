@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipeline.turn_rules import (
     CLAIM_MS,
     EARLY_WORDS_MS,
+    FEW_EARLY_MS,
     FEW_IN_NOISE_MS,
     FEW_WORDS_MS,
     LOUD_COMMAND_MS,
@@ -36,6 +37,8 @@ class Heard:
     """There was enough voice to halt the bot."""
     noisy: bool
     """In a room out of which only what is loud stands."""
+    early: bool
+    """In an answer that has just begun: the user may be going on."""
 
 
 def interrupts(heard: Heard, settings: TurnSettings, *, audible: bool) -> bool:
@@ -51,4 +54,5 @@ def interrupts(heard: Heard, settings: TurnSettings, *, audible: bool) -> bool:
     if settings.commands and heard.claims and heard.loud_ms >= (CLAIM_MS if heard.settled else EARLY_WORDS_MS):
         return True
     # A short word or two that nobody expects are more often a "mm-hm" that the recogniser took for others.
-    return heard.halted and heard.loud_ms >= (FEW_IN_NOISE_MS if heard.noisy else FEW_WORDS_MS)
+    few = FEW_IN_NOISE_MS if heard.noisy else FEW_EARLY_MS if heard.early else FEW_WORDS_MS
+    return heard.halted and heard.loud_ms >= few

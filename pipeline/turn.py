@@ -334,9 +334,10 @@ class TurnMachine:
         if bot.owed and self._passed:  # the same turn goes on: nobody heard that it seemed over
             return True
         if self._tells:
+            early = bot.answering and bot.played_ms < settings.continuation_ms
             noisy = self._loudness.least(settings) >= NOISY_ROOM
             voice = (self._text_voice, self._text_loud, self._sure_ms)
-            heard = Heard(self._count, self._commands, self._claims, self._settled, *voice, self._passed, noisy)
+            heard = Heard(self._count, self._commands, self._claims, self._settled, *voice, self._passed, noisy, early)
             return interrupts(heard, settings, audible=bot.audible)
         if not self._passed or self._text:
             return False

@@ -29,8 +29,11 @@ LONE_ECHO_MS = 600
 MANY_WORDS, FEW_WORDS_MS = 3, 440
 """Fewer words interrupt with so much loud voice: shorter ones are more often a "mm-hm" that was misheard."""
 
+FEW_EARLY_MS = 400
+"""The same in an answer that has just begun: it may have come too soon."""
+
 FEW_IN_NOISE_MS, NOISY_ROOM = 320, -35.0
-"""The same where what is softer than this, dBFS, does not stand out: of a voice in noise less is loud."""
+"""The same where what is softer than the second, dBFS, does not stand out: of a voice in noise less is loud."""
 
 CLAIM_MS = 240
 """Loud voice of a word that contradicts, when all is heard; before, as much as of any word."""
