@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from media.audio import FRAME_MS
 from pipeline.turn_rules import (
     CLAIM_MS,
     EARLY_WORDS_MS,
@@ -15,6 +16,7 @@ from pipeline.turn_rules import (
     MANY_WORDS,
     SETTLED_WORD_MS,
     SHORTEST_COMMAND_MS,
+    WINDOW,
     WORD_MS,
 )
 from pipeline.turn_settings import TurnSettings
@@ -56,3 +58,8 @@ def interrupts(heard: Heard, settings: TurnSettings, *, audible: bool) -> bool:
     # A short word or two that nobody expects are more often a "mm-hm" that the recogniser took for others.
     few = FEW_IN_NOISE_MS if heard.noisy else FEW_EARLY_MS if heard.early else FEW_WORDS_MS
     return heard.halted and heard.loud_ms >= few
+
+
+def remembered(settings: TurnSettings) -> int:
+    """Frames in which voice must be found that interrupts."""
+    return max(1, round(settings.interrupt_ms * WINDOW) // FRAME_MS)

@@ -12,6 +12,7 @@ import numpy as np
 from media.audio import FRAME_MS, AudioFrame, Pcm
 from pipeline.echo import Echo
 from pipeline.silero import Activity
+from pipeline.turn_model import BEHIND_MS
 from pipeline.turn_signals import Observation, Verdict, Voice
 
 ASKED_MS = 8_000
@@ -68,11 +69,11 @@ class Ear:
             self._turn.popleft()
 
     def ask(self, question: int, silence_ms: int) -> None:
-        """Have the turn model judge the present turn without the last ``silence_ms``: it knows best at the end of the
-        voice, which the detector tells of some 100 ms late. A ``Verdict`` comes, or nothing does.
+        """Have the turn model judge the present turn, of whose last ``silence_ms`` it hears the beginning: however late
+        it is asked, it hears the same. A ``Verdict`` comes, or nothing does.
         """
         self.close_question()
-        heard = list(self._turn)[: max(1, len(self._turn) - silence_ms // FRAME_MS)]
+        heard = list(self._turn)[: max(1, len(self._turn) - max(0, silence_ms - BEHIND_MS) // FRAME_MS)]
         task = asyncio.create_task(self._judge(question, np.concatenate(heard)), name="turn model")
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)

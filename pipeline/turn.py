@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from config.turns import TurnMode
 from media.audio import FRAME_MS
-from pipeline.barge_in import Heard, interrupts
+from pipeline.barge_in import Heard, interrupts, remembered
 from pipeline.endpointing import probability_complete, silence_needed
 from pipeline.loudness import Loudness
 from pipeline.phrases import count_words, is_acknowledgement, is_claim, is_command, is_echo
@@ -46,7 +46,6 @@ from pipeline.turn_rules import (
     TOLD_MS,
     UNECHOED_MS,
     UNVOICED_MS,
-    WINDOW,
 )
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
@@ -104,7 +103,7 @@ class TurnMachine:
         self._run_began = 0.0
         self._run_weight = 0.0  # sum of the probabilities of its frames
         self._gap = 0  # ms since the last voice
-        self._sure: deque[float] = deque(maxlen=_remembered(self.settings))
+        self._sure: deque[float] = deque(maxlen=remembered(self.settings))
         self._level = 0.0
         self._soft = 0  # ms that were much softer than the user
         self._loudness = Loudness()
@@ -125,6 +124,7 @@ class TurnMachine:
         self._yielding: type[Duck] | type[PausePlayback] | None = None  # what the bot was last told to do
         # words
         self._text = ""
+        self._before = ""  # those of this turn before it was continued
         self._count = 0  # of them
         self._commands = False  # one asks the bot to stop
         self._claims = False  # one contradicts or asks
@@ -174,7 +174,7 @@ class TurnMachine:
     def adopt(self, settings: TurnSettings) -> None:
         """Other rules from now on."""
         self.settings = settings
-        self._sure = deque(self._sure, _remembered(settings))
+        self._sure = deque(self._sure, remembered(settings))
 
     def next_turn(self) -> int:
         """The id for a turn that was typed."""
@@ -386,7 +386,7 @@ class TurnMachine:
         silence = self._silence(time)
         if self._too_long(time) or silence >= settings.max_silence_ms:
             yield self._end(1.0 if probability is None else probability)
-        elif self._run and self._soft < SOFT_MS:
+        elif (self._run or 0 < self._perhaps < PROVEN_MS) and self._soft < SOFT_MS:
             return  # perhaps the user goes on
         elif silence >= silence_needed(probability, settings):
             yield self._end(1.0 if probability is None else probability)
@@ -407,7 +407,8 @@ class TurnMachine:
     def _weigh(self) -> None:
         """The words or the verdict changed: once for many frames."""
         if self.settings.mode is TurnMode.SMART_TURN:
-            self._probability = probability_complete(self._verdict, self._text, self.language, settled=self._settled)
+            said = f"{self._before} {self._text}" if self._text else ""
+            self._probability = probability_complete(self._verdict, said, self.language, settled=self._settled)
 
     def _guess(self, probability: float, silence: int, bot: BotState) -> Iterator[Decision]:
         if probability < self.settings.complete_from:
@@ -457,12 +458,14 @@ class TurnMachine:
         self._loudness.forget_recent()
         continued = bot.busy and bot.answering and bot.played_ms < self.settings.continuation_ms and self._last_id > 0
         turn_id = self._last_id if continued else self.next_turn()
+        self._before = self._before if continued else ""
         if not bot.busy:
             yield from self._stop_yielding()
         self._yielding = None
         yield Start(turn_id, self._began, self._confidence(), continued=continued, interrupts=bot.busy)
 
     def _end(self, probability: float) -> End:
+        self._before = f"{self._before} {self._text}".strip()
         self._reset()
         return End(self._last_id, self._ceased, round(probability, 3))
 
@@ -491,8 +494,3 @@ class TurnMachine:
 
     def _too_long(self, time: float) -> bool:
         return (time - self._began) * 1000 >= self.settings.max_turn_ms
-
-
-def _remembered(settings: TurnSettings) -> int:
-    """Frames in which voice must be found that interrupts."""
-    return max(1, round(settings.interrupt_ms * WINDOW) // FRAME_MS)

@@ -33,13 +33,13 @@ class TurnSettings:
     """Voice that begins a turn."""
 
     # end of turn
-    pause_ms: int = 120
+    pause_ms: int = 100
     """Silence that asks whether the turn is over."""
-    complete_ms: int = 360
+    complete_ms: int = 300
     """Silence that ends a turn that is surely complete."""
-    undecided_ms: int = 900
+    undecided_ms: int = 1000
     """Silence that ends a turn of which nothing is known, or which is as probably complete as ``complete_from``."""
-    unfinished_ms: int = 1400
+    unfinished_ms: int = 1500
     """Silence that ends a turn that surely is not complete."""
     max_silence_ms: int = 3000
     """Silence that ends any turn."""
@@ -102,13 +102,19 @@ class TurnSettings:
 PRESETS = {
     Preset.BALANCED: TurnSettings(),
     Preset.FAST: TurnSettings(
-        complete_ms=200, undecided_ms=700, unfinished_ms=1200, max_silence_ms=2000, interrupt_ms=140
+        complete_ms=200,
+        undecided_ms=600,
+        unfinished_ms=1100,
+        max_silence_ms=2000,
+        complete_from=0.4,
+        interrupt_ms=140,
     ),
     Preset.PATIENT: TurnSettings(
-        complete_ms=700,
-        undecided_ms=1400,
+        complete_ms=500,
+        undecided_ms=1200,
         unfinished_ms=2200,
         max_silence_ms=5000,
+        complete_from=0.6,
         interrupt_ms=300,
         clear_weight=1.0,
         eager_from=0.8,

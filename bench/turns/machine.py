@@ -12,6 +12,7 @@ from pipeline.ear import DOUBTFUL
 from pipeline.echo import Echo
 from pipeline.recognition import NOTICING_MS, PRE_ROLL_MS
 from pipeline.turn import TurnMachine
+from pipeline.turn_model import BEHIND_MS
 from pipeline.turn_settings import PRESETS, TurnSettings
 
 
@@ -68,7 +69,7 @@ class Machine:
                 started = Decision(now, Kind.SPEECH_STARTED, since=self._since)
                 return [started, Decision(now, Kind.INTERRUPT)] if decision.interrupts else [started]
             case signals.Ask():
-                probability = self._senses.complete(self._began, min(until, decision.ceased))
+                probability = self._senses.complete(self._began, min(until, decision.ceased + BEHIND_MS / 1000))
                 self._asked = now + JUDGING, signals.Verdict(decision.question, probability)
                 return []
             case signals.Pause():

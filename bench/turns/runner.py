@@ -43,6 +43,7 @@ SENSE_SOURCES = (
     "bench/turns/senses.py",
     *(f"pipeline/{name}.py" for name in ("silero", "turn_model", "prosody", "finality", "logmel")),
     *(f"pipeline/stt/{name}.py" for name in ("moonshine", "whisper")),
+    "pipeline/assets/finality.npz",
 )
 """What an item, and the models' answers about it, depend on."""
 

@@ -132,10 +132,11 @@ class Scene(Stage):
         """Until the bot has said so many words in all."""
         await self.until(lambda: len(self.all_frames("bot.word")) >= count)
 
-    def story(self, *unremarkable: str) -> list[str]:
+    def story(self, *unremarkable: str, eager: bool = False) -> list[str]:
         """One line for each frame: its event, ids as letters, texts in quotes, other fields by name.
 
-        Words of one message, and partial texts of one turn, stand in one line.
+        Words of one message, and partial texts of one turn, stand in one line. Whether a turn was guessed to be over
+        depends on its words and sound, and changes no other frame: only ``eager`` stories have ``eager.turn``.
         """
         letters: dict[str, str] = {}
 
@@ -145,7 +146,7 @@ class Scene(Stage):
         lines: list[str] = []
         before: Frame = {}
         for frame in self.frames:
-            if frame["event"] in unremarkable:
+            if frame["event"] in unremarkable or (frame["event"] == "eager.turn" and not eager):
                 continue
             if frame["event"] == before.get("event") == "bot.word" and frame["message_id"] == before["message_id"]:
                 lines[-1] = f"{lines[-1][:-1]} {frame['word']}'"

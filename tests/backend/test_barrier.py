@@ -32,7 +32,7 @@ def turns(count: int, *, answers_barrier: bool = True) -> Any:
 def test_an_answer_waits_for_what_is_set_before_it() -> None:
     async def scene(stage: Scene) -> None:
         stage.answers_barrier = False
-        stage.person.say("say my name")
+        stage.person.say("give my name")
         before = await stage.frame("llm.before")
         await asyncio.sleep(0.1)
         stage.send("history.set_vars", vars={"name": "Ana"}, request_id="rq_1")
@@ -43,10 +43,10 @@ def test_an_answer_waits_for_what_is_set_before_it() -> None:
     assert stage.story() == [
         "call.started metadata={}",
         "speech.started turn_id=1",
-        "user.speaking turn_id=1 'say my name' A",
-        "user.message turn_id=1 A 'say my name'",
+        "user.speaking turn_id=1 'give my name' A",
+        "user.message turn_id=1 A 'give my name'",
         "speech.ended turn_id=1",
-        "turn.end turn_id=1 A 'say my name'",
+        "turn.end turn_id=1 A 'give my name'",
         "llm.before turn=1",
         "history.updated count=1 rq_1",
         "bot.speaking B ''",
@@ -143,7 +143,7 @@ def test_a_draft_that_was_made_before_something_was_set_is_thrown_away() -> None
     async def scene(stage: Scene) -> None:
         stage.ears.verdicts.extend([0.9])
         stage.answers_barrier = False
-        stage.person.say("who am I?")
+        stage.person.say("do you know me?")
         await stage.frame("llm.before")
         stage.send("history.set_vars", vars={"name": "Ana"}, request_id="r")
         stage.send("llm.ready", turn=1)
@@ -158,7 +158,7 @@ def test_a_draft_that_was_made_before_something_was_set_is_thrown_away() -> None
 def test_a_draft_is_taken_when_nothing_was_set() -> None:
     async def scene(stage: Scene) -> None:
         stage.ears.verdicts.extend([0.9])
-        stage.person.say("who am I?")
+        stage.person.say("do you know me?")
         await stage.frame("bot.finished")
 
     stage = perform("Nobody.", "Ana.", greeting="", prompt="The user is {{name}}.")(scene)

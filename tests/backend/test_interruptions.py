@@ -208,7 +208,7 @@ def test_an_early_guess_that_was_right_and_one_that_was_wrong() -> None:
         await stage.frame("bot.finished")
 
     stage = perform("Five.", greeting="")(right)
-    assert stage.story()[1:8] == [
+    assert stage.story(eager=True)[1:8] == [
         "speech.started turn_id=1",
         "user.speaking turn_id=1 'what time is it?' A",
         "eager.turn turn_id=1 A 'what time is it?'",
@@ -218,7 +218,7 @@ def test_an_early_guess_that_was_right_and_one_that_was_wrong() -> None:
         "llm.before turn=1",
     ]
     stage = perform("Five.", "Six.", greeting="")(wrong)
-    assert stage.story("user.speaking")[1:] == [
+    assert stage.story("user.speaking", eager=True)[1:] == [
         "speech.started turn_id=1",
         "eager.turn turn_id=1 A 'what time is it?'",
         "turn.continued turn_id=1",

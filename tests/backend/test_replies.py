@@ -165,7 +165,7 @@ def test_who_goes_on_early_in_a_reply_has_it_aborted() -> None:
 
 def test_who_interrupts_a_reply_late_begins_a_new_turn() -> None:
     async def scene(stage: Scene) -> None:
-        stage.person.say("tell me")
+        stage.person.say("tell me a story")
         first = (await stage.frame("turn.end"))["message_id"]
         stage.reply("r1", LONG, to=first, end=False)
         await stage.words(10)
@@ -179,7 +179,7 @@ def test_who_interrupts_a_reply_late_begins_a_new_turn() -> None:
     stage = perform(**CLIENT)(scene)
     heard = "This is a long sentence of more than two seconds,"
     assert stage.story("user.speaking", "bot.word")[4:] == [
-        "turn.end turn_id=1 A 'tell me'",
+        "turn.end turn_id=1 A 'tell me a story'",
         "bot.speaking r1 ''",
         "speech.started turn_id=2",
         "barge_in cancelled_message_id=r1",
@@ -207,7 +207,7 @@ def test_a_reply_to_an_early_guess_is_not_heard_before_the_turn_is_over() -> Non
         await stage.frame("bot.finished")
 
     stage = perform(**CLIENT)(scene)
-    assert stage.story("user.speaking")[2:] == [
+    assert stage.story("user.speaking", eager=True)[2:] == [
         "eager.turn turn_id=1 A 'what time is it?'",
         "user.message turn_id=1 A 'what time is it?'",
         "speech.ended turn_id=1",

@@ -277,7 +277,7 @@ def test_who_interrupts_while_a_tool_runs_gets_an_answer_to_what_they_said_last(
         stage.person.say("book a table")
         round_of_tools = await stage.frame("llm.tool_call")
         await stage.words(10)  # of the filler
-        stage.person.say("and what is the weather like")
+        stage.person.say("and how is the weather")
         await stage.frame("turn.end", 2)
         await asyncio.sleep(0.5)
         stage.result(round_of_tools, a1="ok")
@@ -299,10 +299,10 @@ def test_who_interrupts_while_a_tool_runs_gets_an_answer_to_what_they_said_last(
         "barge_in cancelled_message_id=C",
         "bot.interrupted C words_spoken=10 last_word=well reason=user_spoke",
         "message.confirmed C 'Let me look that up for you, this may well'",
-        "user.speaking turn_id=2 'and what is the weather like' D",
-        "user.message turn_id=2 D 'and what is the weather like'",
+        "user.speaking turn_id=2 'and how is the weather' D",
+        "user.message turn_id=2 D 'and how is the weather'",
         "speech.ended turn_id=2",
-        "turn.end turn_id=2 D 'and what is the weather like'",
+        "turn.end turn_id=2 D 'and how is the weather'",
         "llm.before turn=2",
         "bot.speaking E ''",
         "bot.word E 'Booked, and it rains.'",
@@ -314,7 +314,7 @@ def test_who_interrupts_while_a_tool_runs_gets_an_answer_to_what_they_said_last(
         ("user", "book a table"),
         ("assistant", ""),
         ("tool", "ok"),
-        ("user", "and what is the weather like"),
+        ("user", "and how is the weather"),
     ]
 
 

@@ -29,6 +29,7 @@ def test_a_call_from_greeting_to_hangup() -> None:
         "bot.finished",
         "speech.started",
         "user.speaking",
+        "eager.turn",
         "user.message",
         "speech.ended",
         "turn.end",
@@ -256,14 +257,14 @@ def test_the_voice_begins_while_the_model_still_writes() -> None:
 
 def test_each_turn_explains_its_latency() -> None:
     async def dialogue(stage: Stage) -> None:
-        stage.person.say("hello")
+        stage.person.say("book a")  # nothing is prepared before such a turn is over
         await stage.event("bot.finished")
 
     stage = play("Hi there.", greeting="")(dialogue)
     latency = stage.log.all("turn.latency")[0]
     assert list(latency.stages) == ["turn", "stt", "llm", "clause", "tts", "send"]
     assert sum(latency.stages.values()) == latency.total_ms
-    assert latency.stages["turn"] == pytest.approx(TurnSettings().undecided_ms, abs=20)
+    assert latency.stages["turn"] == pytest.approx(TurnSettings().unfinished_ms, abs=20)
     assert latency.stages["stt"] == pytest.approx(100, abs=20)
     assert latency.stages["llm"] == pytest.approx(220, abs=20)
     assert latency.stages["send"] <= 20

@@ -300,6 +300,7 @@ def test_a_guess_that_proves_wrong_leaves_no_trace() -> None:
     assert eager_events(stage) == [
         "eager.turn",
         "turn.continued",
+        "eager.turn",
         "user.message",
         "turn.end",
         "llm.thinking",
@@ -307,9 +308,10 @@ def test_a_guess_that_proves_wrong_leaves_no_trace() -> None:
     ]
     assert stage.history() == [("user", "what is seven plus five"), ("assistant", "Twelve.")]
     assert stage.log.all("bot.interrupted") == []
-    guess, message = stage.log.all("eager.turn")[0], stage.log.all("user.message")[0]
-    assert guess.turn_id == message.turn_id
-    assert guess.message_id != message.message_id  # what answers the shorter one is out of date
+    (wrong, right), message = stage.log.all("eager.turn"), stage.log.all("user.message")[0]
+    assert wrong.turn_id == right.turn_id == message.turn_id
+    assert wrong.message_id != message.message_id  # what answers the shorter one is out of date
+    assert right.message_id == message.message_id
 
 
 def test_a_call_that_ends_takes_what_was_prepared_with_it() -> None:

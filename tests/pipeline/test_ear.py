@@ -12,6 +12,7 @@ from media.audio import FRAME_MS, INPUT_FRAME, INPUT_RATE, OUTPUT_FRAME, OUTPUT_
 from pipeline.ear import ASKED_MS, LATE_MS, Ear
 from pipeline.loudness import ECHO
 from pipeline.silero import Activity
+from pipeline.turn_model import BEHIND_MS
 from pipeline.turn_signals import Observation, Verdict, Voice
 from tests import virtual_time
 from tests.voices import recording
@@ -134,10 +135,11 @@ def ask_after(frames: int, *, begin_ms: int | None = None, silence_ms: int = 0) 
     return [int(number) for number in pcm[::INPUT_FRAME]]
 
 
-def test_the_turn_model_is_asked_about_the_turn_without_the_silence_behind_it() -> None:
+def test_the_turn_model_is_asked_about_the_turn_and_the_beginning_of_the_silence_behind_it() -> None:
     assert ask_after(10) == list(range(10))
     assert ask_after(100, begin_ms=400) == list(range(80, 100))
-    assert ask_after(100, begin_ms=400, silence_ms=200) == list(range(80, 90))
+    assert ask_after(100, begin_ms=400, silence_ms=BEHIND_MS) == list(range(80, 100))
+    assert ask_after(100, begin_ms=400, silence_ms=200 + BEHIND_MS) == list(range(80, 90))
     assert ask_after(100, begin_ms=100, silence_ms=5000) == [95]
     assert ask_after(1000) == list(range(1000 - ASKED_MS // FRAME_MS, 1000))
 

@@ -49,7 +49,7 @@ def test_a_language_model_that_hangs_is_given_up() -> None:
         await stage.event("bot.finished")
 
     stage = play("never", greeting="")(dialogue)
-    assert stage.log.at("llm.error") - stage.log.at("llm.thinking") == pytest.approx(15, abs=0.1)
+    assert stage.log.at("llm.error") - stage.log.at("eager.turn") == pytest.approx(15, abs=0.1)
 
 
 def test_a_voice_that_fails_is_replaced_by_the_recording() -> None:

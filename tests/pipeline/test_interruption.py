@@ -41,7 +41,7 @@ def test_barge_in_after_two_seconds_is_a_new_turn() -> None:
     names = stage.log.names("bot.word", "user.speaking", "llm.response", "turn.latency")
     at = names.index("bot.interrupted")
     assert names[at - 2 : at + 2] == ["speech.started", "barge_in", "bot.interrupted", "message.confirmed"]
-    assert names[at + 2] == "user.message"
+    assert names[at + 2 : at + 4] == ["eager.turn", "user.message"]
 
 
 def test_barge_in_before_two_seconds_continues_the_turn() -> None:

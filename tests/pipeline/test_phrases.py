@@ -1,4 +1,4 @@
-"""Which words acknowledge, promise more, stop the bot or are its own."""
+"""Which words acknowledge, stop the bot or are its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from pipeline.phrases import (
     ACKNOWLEDGEMENTS,
     COMMANDS,
-    completeness,
     count_words,
     is_acknowledgement,
     is_command,
@@ -78,51 +77,6 @@ def test_no_phrase_both_acknowledges_and_commands() -> None:
     assert not is_command("", "en")
 
 
-@pytest.mark.parametrize(
-    ("text", "language", "expected"),
-    [
-        ("", "en", None),
-        ("...", "en", None),
-        ("book a table", "en", None),
-        ("I want to book a", "en", "unfinished"),
-        ("and then", "en", None),
-        ("it was big and", "en", "unfinished"),
-        ("What are you thinking about?", "en", "complete"),
-        ("I was thinking about", "en", "unfinished"),
-        ("do you want the?", "en", "unfinished"),
-        ("it is kind of", "en", "unfinished"),
-        ("Well,", "en", "unfinished"),
-        ("so I went...", "en", "unfinished"),
-        ("so I went…", "en", "unfinished"),
-        ("twenty five -", "en", "unfinished"),
-        ("Is it late?", "en", "complete"),
-        ("quiero reservar una", "es", "unfinished"),
-        ("¿Qué hora es?", "es", "complete"),
-        ("¿Quién es?", "es", "complete"),
-        ("la casa es", "es", "unfinished"),
-        ("gracias", "es", "complete"),
-        ("I want two tickets, please.", "en", "complete"),
-        ("If it snows tonight", "en", "unfinished"),
-        ("when do you open", "en", None),
-        ("When the doctor comes", "en", "unfinished"),
-        ("If it snows tonight we will have to stay at home.", "en", None),
-        ("Cuando llegue mi hermana", "es", "unfinished"),
-        ("Either the train", "en", "unfinished"),
-        ("Either the train or the bus.", "en", None),
-        ("entre la playa", "es", "unfinished"),
-        ("Can you tell me", "en", "unfinished"),
-        ("Me gustaría saber", "es", "unfinished"),
-        ("la casa está lejos", "es", None),
-        ("and", "es", None),
-    ],
-)
-def test_completeness(text: str, language: str, expected: str | None) -> None:
-    found = completeness(text, language)
-    assert (found is None) == (expected is None)
-    if found is not None:
-        assert ("complete" if found > 0.5 else "unfinished") == expected
-
-
 SAYING = "Once upon a time there was a king, who had three sons."
 
 
@@ -146,9 +100,6 @@ def test_echo(text: str, *, expected: bool) -> None:
 
 @given(TEXTS, TEXTS, LANGUAGES)
 def test_any_text(text: str, saying: str, language: str) -> None:
-    probability = completeness(text, language)
-    assert probability is None or 0 < probability < 1
-    assert (probability is None) >= (count_words(text) == 0)
     assert is_acknowledgement(text, language) >= (count_words(text) == 0)
     assert not (is_echo(text, saying) and count_words(text) < 2)
     assert is_echo(text, text) == (count_words(text) >= 2)
@@ -159,19 +110,3 @@ def test_any_text(text: str, saying: str, language: str) -> None:
 @given(st.lists(st.sampled_from(sorted(ACKNOWLEDGEMENTS["en"])), max_size=6))
 def test_many_acknowledgements_are_one(phrases: list[str]) -> None:
     assert is_acknowledgement(", ".join(phrases), "en")
-
-
-@pytest.mark.parametrize(
-    ("text", "language", "done"),
-    [
-        ("My phone number is five, five, three.", "en", False),
-        ("My phone number is 553-290-418.", "en", True),
-        ("The code on the card is 771.", "en", False),
-        ("A table for two.", "en", True),
-        ("Mi número es seis uno siete", "es", False),
-        ("Son las dos.", "es", True),
-    ],
-)
-def test_a_number_that_is_read_out_is_waited_for(text: str, language: str, *, done: bool) -> None:
-    probability = completeness(text, language)
-    assert (probability is None) if done else (probability is not None and probability < 0.5)

@@ -14,7 +14,7 @@ from media.audio import INPUT_RATE, Pcm
 from pipeline import finality
 from pipeline.engine import EngineError
 from pipeline.prosody import LENGTH
-from pipeline.turn_model import QUEUE, Classifier, TurnModel
+from pipeline.turn_model import QUEUE, Classifier, TurnModel, voice_end
 from tests.voices import recording, silence
 
 ENGLISH = ["human-00.flac", "human-01.flac", "en-00.flac", "en-04.flac", "en-08.flac", "en-12.flac", "en-18.flac"]
@@ -129,3 +129,28 @@ async def test_who_waits_at_the_end_gets_no_answer() -> None:
     await engine.aclose()
     assert await request is None
     assert await engine.ask(silence(1)) is None
+
+
+@pytest.mark.parametrize("behind", [0.1, 0.2, 0.35])
+@pytest.mark.parametrize("room", [3, 100])
+def test_the_end_of_the_voice_is_found_by_its_loudness(behind: float, room: int) -> None:
+    noise = np.random.default_rng(1)
+    voice = np.sin(np.arange(INPUT_RATE) * 0.1) * 4000
+    sound = np.concatenate([voice, np.zeros(round(behind * INPUT_RATE))]) + noise.normal(0, room, 1)
+    sound = sound + noise.normal(0, room, len(sound))
+    assert voice_end(sound.astype(np.int16)) == pytest.approx(INPUT_RATE, abs=INPUT_RATE * 0.02)
+
+
+def test_where_no_end_is_found_all_is_judged() -> None:
+    steady = (np.random.default_rng(1).normal(0, 500, INPUT_RATE)).astype(np.int16)
+    assert voice_end(steady) > 0.9 * len(steady)
+    assert voice_end(steady[:100]) == 100
+    assert voice_end(silence(0.0)) == 0
+
+
+def test_how_long_the_silence_behind_a_voice_is_does_not_matter(classifier: Classifier) -> None:
+    for name in ENGLISH[:2] + SPANISH[:2]:
+        early, late = (
+            classifier.judge(np.concatenate([spoken(name), silence(more)]).tobytes()) for more in (0.05, 0.2)
+        )
+        assert early == pytest.approx(late, abs=0.15)

@@ -166,7 +166,7 @@ def test_smart_turn_recheck_ms() -> None:
 
 def test_a_slow_turn_model_is_not_asked_again_before_it_answered() -> None:
     replay = agent(turn_detection={"smart_turn_recheck_ms": 20}).speak(500).silence(240)
-    replay.read("is that so?", settled=True).silence(200)
+    replay.read("because it was", settled=True).silence(200)
     assert len(replay.all(Ask)) == 1
     assert len(replay.judge(0.5).silence(60).all(Ask)) == 2
 
