@@ -205,12 +205,14 @@ def _event(recipe: Recipe, rng: Generator) -> tuple[Sound, str, bool, str]:
     gain = decibels(rng.uniform(*GAINS.get(kind, (-5, 5))))
     if kind in ("echo", "television"):
         return silence(rng.uniform(2, 4)), "nobody", False, ""
-    person = (
-        _person(recipe, rng, (SHORT_CALL, LONG_CALL), WORDS) if kind == "interruption" and recipe.number % 2 else None
-    )
-    if person and not is_acknowledgement(text := person[0].text or _transcript(person[0]), recipe.language):
+    person = None
+    if kind == "interruption" and recipe.number % 2:
+        person = _person(recipe, rng, (SHORT_CALL, LONG_CALL), WORDS)
+    if person:
         recording, said = person
-        return said.sound * np.float32(gain), recording.speaker, True, text
+        text = recording.text or _transcript(recording)
+        if len(text.split()) >= WORDS and not is_acknowledgement(text, recipe.language):
+            return said.sound * np.float32(gain), recording.speaker, True, text
     if kind in ("interruption", "backchannel") and not (kind == "backchannel" and recipe.number % 6 == 0):
         voice = _voice(recipe, rng, but=BOTS[recipe.language])
         text = str(rng.choice(_texts(recipe)[f"{kind}s"]))
