@@ -171,6 +171,9 @@ class Worker:
             supervisor.cancel()
             with suppress(asyncio.CancelledError):
                 await supervisor
+        process, self._process = self._process, None
+        if process:  # the supervisor was cancelled before its first step, and closed nothing
+            await process.aclose()
         self._trouble = "is not running"
         self._fail(self._trouble, waiting=True)
 

@@ -248,6 +248,17 @@ async def test_signals_for_the_server_do_not_end_the_child(echo: Worker) -> None
     assert os.getpgid(echo.pid) != os.getpgid(0)
 
 
+async def test_closing_at_once_ends_the_process() -> None:
+    worker = Worker(ECHO, name="echo")
+    await worker.start()
+    assert worker.pid is not None
+    pid = worker.pid
+    await worker.aclose()  # its supervisor has not run yet
+    assert worker.pid is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 async def test_nothing_is_left_after_closing(tmp_path: Path) -> None:
     files, threads, tasks = open_files(), threading.active_count(), len(asyncio.all_tasks())
     worker = Worker(ECHO, name="echo")
