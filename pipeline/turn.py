@@ -177,8 +177,9 @@ class TurnMachine:
         self._sure = deque(self._sure, remembered(settings))
 
     def next_turn(self) -> int:
-        """The id for a turn that was typed."""
+        """The id of a new turn, one that was typed, too."""
         self._last_id += 1
+        self._before = ""
         return self._last_id
 
     # --- voice
@@ -458,7 +459,6 @@ class TurnMachine:
         self._loudness.forget_recent()
         continued = bot.busy and bot.answering and bot.played_ms < self.settings.continuation_ms and self._last_id > 0
         turn_id = self._last_id if continued else self.next_turn()
-        self._before = self._before if continued else ""
         if not bot.busy:
             yield from self._stop_yielding()
         self._yielding = None

@@ -8,8 +8,6 @@ half for tuning, the others are in neither half. Each place is heard through ano
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from bench.turns.recordings import CACHE, fetch, load, packages, recordings
+from bench.turns.recordings import fetch, load, packages, recordings, unpacked
 from bench.turns.sounds import Sound, decibels, pink, rms, samples, shaped, to_pcm
 from bench.turns.voices import EDGE, LEVEL, Speech, speech
 from media import opus
@@ -74,18 +72,9 @@ class Place:
 def lines() -> tuple[Line, ...]:
     fetch()
     for name in PACKAGES:
-        _unpack(name)
+        unpacked(name)
     found = (*_queen(), *_drascula("drascula", "en"), *_drascula("drascula-spanish", "es"), *_stamps(), *_prompts())
     return tuple(line for line in found if SHORTEST < line.speech.seconds < LONGEST)
-
-
-def _unpack(name: str) -> None:
-    target, fetched = packages() / name, CACHE / "fetched" / name
-    if not target.exists() and shutil.which("apt-get"):
-        fetched.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", "-qq", name], cwd=fetched, capture_output=True, check=False)
-        for file in fetched.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", file, target], check=True)
 
 
 KEPT_PLACES = {"24", "25", "26", "57", "58", "59", "60", "61", "62"}

@@ -16,7 +16,7 @@ import numpy as np
 from bench.turns.completeness import BREAK, END, HERE, POSSIBLE, places
 from bench.turns.items import LANGUAGES, VOICES
 from bench.turns.senses import _transcribe
-from bench.turns.sounds import Sound, samples
+from bench.turns.sounds import Sound, samples, to_pcm
 from bench.turns.voices import Speech, say
 from media.audio import INPUT_RATE
 
@@ -52,7 +52,7 @@ def main() -> int:
                 if sound is not None:
                     quiet = np.pad(sound, (samples(0.2), samples(0.3)))
                     heard = quiet + rng.normal(0, HISS, len(quiet))
-                    text = _transcribe((np.clip(heard, -1, 1) * 32767).astype("<i2"), language).rstrip()
+                    text = _transcribe(to_pcm(heard.astype(np.float32)), language).rstrip()
                     mark = "..." if text.endswith("...") else text[-1:]
                     found[f"{place.kind} {'none' if mark.isalnum() else mark}"] += 1
         print(json.dumps({"language": language, **dict(sorted(found.items()))}))

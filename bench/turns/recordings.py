@@ -82,19 +82,25 @@ def packages() -> Path:
 def fetch() -> None:
     """Get the packages that are not here. Without Debian's tools or its archive the evaluation has fewer voices."""
     for name in PACKAGES:
-        target = packages() / name
-        if target.exists():
+        if (packages() / name).exists():
             continue
+        if unpacked(name):
+            talkies.unpack(packages() / name)
+        else:
+            print(f"{name} could not be fetched: there will be fewer human voices", file=sys.stderr)
+
+
+def unpacked(name: str) -> bool:
+    """Whether this package is in ``packages()``, fetched and unpacked now if it was not."""
+    target, fetched = packages() / name, CACHE / "fetched" / name
+    if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        fetched = CACHE / "fetched" / name
         fetched.mkdir(parents=True, exist_ok=True)
         if shutil.which("apt-get"):
             subprocess.run(["apt-get", "download", "-qq", name], cwd=fetched, capture_output=True, check=False)
         if files := sorted(fetched.glob("*.deb")):
             subprocess.run(["dpkg-deb", "-x", files[-1], target], check=True)
-            talkies.unpack(target)
-        else:
-            print(f"{name} could not be fetched: there will be fewer human voices", file=sys.stderr)
+    return target.exists()
 
 
 @cache
