@@ -70,6 +70,7 @@ class Turn:
     """Texts that were typed while it was spoken; they stand behind."""
     partial: str = ""
     confidence: float = 1.0
+    """Of the least sure of its texts."""
     language: str | None = None
     open: bool = True
     """Its message was not published yet."""
@@ -301,9 +302,8 @@ class Hearing:
             self._last_text = turn.text
             if not turn.aside:
                 self._bot.on_user_active()
-            event = UserSpeaking(
-                turn_id=turn.id, message_id=turn.message_id, text=turn.text, confidence=transcript.confidence
-            )
+            confidence = min(turn.confidence, transcript.confidence)
+            event = UserSpeaking(turn_id=turn.id, message_id=turn.message_id, text=turn.text, confidence=confidence)
             self._tell(turn, event)
 
     def _on_final(self, transcript: Transcript) -> None:
@@ -312,7 +312,7 @@ class Hearing:
             return
         turn.texts.append(transcript.text.strip())
         turn.partial = ""
-        turn.confidence, turn.language = transcript.confidence, transcript.language
+        turn.confidence, turn.language = min(turn.confidence, transcript.confidence), transcript.language
         if turn is not self._turn or (not self.speaking and not self.transcribing):
             self._commit(turn)
 

@@ -52,7 +52,7 @@ def main() -> int:
                 if sound is not None:
                     quiet = np.pad(sound, (samples(0.2), samples(0.3)))
                     heard = quiet + rng.normal(0, HISS, len(quiet))
-                    text = _transcribe(to_pcm(heard.astype(np.float32)), language).rstrip()
+                    text = _transcribe(to_pcm(heard.astype(np.float32)), language).text.rstrip()
                     mark = "..." if text.endswith("...") else text[-1:]
                     found[f"{place.kind} {'none' if mark.isalnum() else mark}"] += 1
         print(json.dumps({"language": language, **dict(sorted(found.items()))}))

@@ -16,6 +16,7 @@ from config.settings import Settings
 from media.audio import FRAME_MS, AudioFrame, Pcm
 from pipeline.models import SILERO
 from pipeline.silero import Activity, Network, Question, VoiceActivity
+from pipeline.stt.redecoding import Heard
 from pipeline.turn_model import Classifier
 
 FRAME = FRAME_MS / 1000
@@ -24,8 +25,8 @@ GRID = 5
 """Frames (100 ms) to which the ends of what is transcribed are rounded, so that a slightly different machine asks the
 same."""
 
-TRANSCRIBING = {"en": (0.04, 0.05), "es": (0.37, 0.01)}
-"""Seconds that a transcription takes: at least, and for each second of sound."""
+TRANSCRIBING = {"en": (0.03, 0.02), "es": (0.37, 0.01)}
+"""Seconds that a transcription takes, when the last partial is its draft: at least, and for each second of sound."""
 
 JUDGING = 0.03
 """Seconds that the turn model takes."""
@@ -80,7 +81,8 @@ class Senses:
         if sum(frame.is_speech for frame in frames) < SHORTEST_SPEECH:
             return ""
         sound = np.concatenate([frame.pcm for frame in frames])
-        return str(self._answer(f"words {_name(sound)}", lambda: _transcribe(sound, self.language)))
+        text, _confidence = self._answer(f"words {_name(sound)}", lambda: _transcribe(sound, self.language)[:2])
+        return str(text)
 
     def complete(self, since: float, until: float) -> float:
         """How probably the turn that these times bound is complete, says the turn model."""
@@ -181,9 +183,10 @@ def _name(sound: Pcm) -> str:
     return hashlib.blake2b(sound.tobytes(), digest_size=8).hexdigest()
 
 
-def _transcribe(sound: Pcm, language: str) -> str:
+def _transcribe(sound: Pcm, language: str) -> Heard:
     pcm = sound.tobytes()
-    return str(_recogniser("en").transcribe(pcm) if language == "en" else _recogniser("es").transcribe(pcm, language))
+    heard = _recogniser("en").transcribe(pcm) if language == "en" else _recogniser("es").transcribe(pcm, language)
+    return Heard(*heard)
 
 
 @cache

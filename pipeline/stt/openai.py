@@ -10,7 +10,7 @@ import base64
 import io
 import sys
 import wave
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ from pipeline.remote import Breaker, ProviderError, garbled
 from pipeline.sdk import OWN_NAME, Sdk
 from pipeline.stt import Stream, Transcript
 from pipeline.stt.bound import BoundStt
-from pipeline.stt.redecoding import RedecodingStream
+from pipeline.stt.redecoding import Heard, RedecodingStream
 from pipeline.stt.socket_stream import Message, Result, SocketStream
 from pipeline.wire import HEARTBEAT_SECONDS, Wire
 
@@ -85,7 +85,7 @@ class OpenAiStt:
         await self.wire.aclose()
         await self.sdk.aclose()
 
-    async def _transcribe(self, model: str, tag: str, prompt: str, pcm: bytes, priority: int) -> str:
+    async def _transcribe(self, model: str, tag: str, prompt: str, pcm: bytes, _: int, _draft: Sequence[int]) -> Heard:
         """The text of a recording, over HTTP."""
         client = await self.sdk.client()
         more: dict[str, Any] = {} if tag == "multi" else {"language": tag}
@@ -98,7 +98,7 @@ class OpenAiStt:
         if not isinstance(text := getattr(result, "text", None), str):
             raise garbled(self.name)
         self.breaker.succeeded()
-        return text.strip()
+        return Heard(text.strip())
 
 
 @dataclass(slots=True)

@@ -8,8 +8,9 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,20 @@ from pipeline.stt import Transcript
 
 logger = logging.getLogger(__name__)
 
-Transcribe = Callable[[bytes, int], Awaitable[str]]
-"""Text of mono int16 audio at ``INPUT_RATE``, asked with one of the priorities below. Raises ``EngineError``."""
+
+class Heard(NamedTuple):
+    """What a model understands of a recording."""
+
+    text: str
+    confidence: float = 1.0
+    """0 to 1; 1 without a text, or when the model does not tell."""
+    tokens: Sequence[int] = ()
+    """The text as the model spells it, if it can make use of that."""
+
+
+Transcribe = Callable[[bytes, int, Sequence[int]], Awaitable[Heard]]
+"""Understands mono int16 audio at ``INPUT_RATE``, asked with one of the priorities below, and told the tokens that were
+found when less of the same audio was there. Raises ``EngineError``."""
 
 BLOCK = INPUT_RATE // 50
 """Samples (20 ms) that share one loudness."""
@@ -51,6 +64,8 @@ what never came from a microphone."""
 
 STUTTER = re.compile(r"\b(?:(\w+)(?:,? \1){2,}|(\w+(?: \w+){1,2})(?:,? \2)+)(?: \w+)?\W*$", re.IGNORECASE)
 """A word three times at the end, or a few words twice: what the model often makes of a word that was cut in half."""
+
+NOTHING = Heard("")
 
 FINAL, AHEAD, PARTIAL = range(3)
 """Priorities of the worker's queue."""
@@ -125,14 +140,14 @@ class RedecodingStream:
                 self._wake.clear()
                 while self._utterances[0].closed:
                     utterance = self._utterances[0]
-                    text = await self._final(utterance)
+                    heard = await self._final(utterance)
                     self._utterances.popleft()
-                    self._put(Transcript(text, final=True, language=self._language))
+                    self._put(Transcript(heard.text, True, heard.confidence, self._language))
                 await self._partial(self._utterances[0])
         except EngineError as error:
             self._put(error)
 
-    async def _final(self, utterance: Utterance) -> str:
+    async def _final(self, utterance: Utterance) -> Heard:
         for attempt in range(2):
             try:
                 while len(utterance) > LONGEST:
@@ -144,12 +159,12 @@ class RedecodingStream:
                     raise
             else:
                 break
-        return utterance.text if utterance.has_speech else utterance.committed
+        return utterance.heard if utterance.has_speech else utterance.committed
 
     async def _partial(self, utterance: Utterance) -> None:
         ahead = utterance.paused > utterance.tried
         utterance.tried = len(utterance)
-        before = utterance.text
+        before = utterance.heard.text
         try:
             while utterance.has_speech and len(utterance) > LONGEST:
                 await self._commit(utterance, PARTIAL)
@@ -163,20 +178,20 @@ class RedecodingStream:
             logger.debug("a partial is left out: %s", error)  # the final tries again
             return
         settled = ahead and (utterance.is_decoded or not utterance.has_speech)  # or the speaker went on meanwhile
-        text = utterance.text if utterance.has_speech else utterance.committed
-        if (settled or text != before) and not STUTTER.search(utterance.tail) and utterance is self._utterances[-1]:
-            self._put(Transcript(text, final=False, language=self._language, settled=settled))
+        heard = utterance.heard if utterance.has_speech else utterance.committed
+        stutters = STUTTER.search(utterance.tail.text)
+        if (settled or heard.text != before) and not stutters and utterance is self._utterances[-1]:
+            self._put(Transcript(heard.text, False, heard.confidence, self._language, settled))
 
     async def _decode(self, utterance: Utterance, priority: int) -> None:
         length = len(utterance)
-        text: str = await self._transcribe(utterance.audio(length), priority)
-        utterance.decoded, utterance.tail = length, text
+        heard = await self._transcribe(utterance.audio(length), priority, utterance.tail.tokens)
+        utterance.decoded, utterance.tail = length, heard
 
     async def _commit(self, utterance: Utterance, priority: int) -> None:
         """Decode and put away the first part of a long utterance."""
         cut = utterance.quiet_place()
-        text: str = await self._transcribe(utterance.audio(cut), priority)
-        utterance.commit(cut, text)
+        utterance.commit(cut, await self._transcribe(utterance.audio(cut), priority, utterance.tail.tokens))
 
 
 class Utterance:
@@ -185,8 +200,8 @@ class Utterance:
     def __init__(self) -> None:
         self._pcm = bytearray()
         self._levels: list[float] = []  # dBFS of each whole block
-        self.committed = ""  # text of audio that was put away
-        self.tail = ""  # text of the first `decoded` samples
+        self.committed = NOTHING  # in audio that was put away
+        self.tail = NOTHING  # in the first `decoded` samples
         self.decoded = 0
         self.tried = 0  # length at the last attempt to decode
         self.paused = 0  # length when the speaker fell silent
@@ -196,8 +211,8 @@ class Utterance:
         return len(self._pcm) // 2
 
     @property
-    def text(self) -> str:
-        return f"{self.committed} {self.tail}".strip()
+    def heard(self) -> Heard:
+        return _joined(self.committed, self.tail)
 
     def write(self, pcm: Pcm) -> None:
         self._pcm += pcm.astype("<i2", copy=False).tobytes()
@@ -229,10 +244,10 @@ class Utterance:
         loudness = np.convolve(levels, np.ones(10), "valid")
         return (LONGEST // BLOCK // 2 + int(np.argmin(loudness)) + 5) * BLOCK
 
-    def commit(self, length: int, text: str) -> None:
-        self.committed = f"{self.committed} {text}".strip()
+    def commit(self, length: int, heard: Heard) -> None:
+        self.committed = _joined(self.committed, heard)
         self._drop(length // BLOCK)
-        self.tail, self.decoded = "", 0
+        self.tail, self.decoded = NOTHING, 0
 
     def _drop(self, blocks: int) -> None:
         del self._pcm[: 2 * BLOCK * blocks]
@@ -256,3 +271,12 @@ class Utterance:
         if not len(real):
             return np.zeros(0, np.intp)
         return np.flatnonzero(levels > max(QUIETEST, float(np.percentile(real, 10)) + ABOVE_NOISE))
+
+
+def _joined(one: Heard, other: Heard) -> Heard:
+    """One text behind the other. Of the whole each is as sure as it is long."""
+    if not (one.text and other.text):
+        return one if one.text else other
+    share = len(one.text) / (len(one.text) + len(other.text))
+    confidence = share * one.confidence + (1 - share) * other.confidence
+    return Heard(f"{one.text} {other.text}", round(confidence, 3))

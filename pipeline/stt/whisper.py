@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import cache, partial
 from importlib.resources import files
 from importlib.util import find_spec
@@ -13,7 +15,7 @@ from config.identity import base_language
 from media.audio import INPUT_RATE, Pcm
 from pipeline.engine import EngineError
 from pipeline.logmel import HOP, log_mel
-from pipeline.stt.redecoding import FINAL, RedecodingStream
+from pipeline.stt.redecoding import FINAL, Heard, RedecodingStream
 from pipeline.worker import Worker
 
 PARTIAL_EVERY = INPUT_RATE
@@ -65,9 +67,8 @@ class Whisper:
     async def aclose(self) -> None:
         await self._worker.aclose()
 
-    async def _transcribe(self, language: str, pcm: bytes, priority: int) -> str:
-        text: str = await self._worker.call("transcribe", pcm, language, priority=priority)
-        return text
+    async def _transcribe(self, language: str, pcm: bytes, priority: int, _draft: Sequence[int]) -> Heard:
+        return Heard(*await self._worker.call("transcribe", pcm, language, priority=priority))
 
 
 class Recognizer:
@@ -91,8 +92,11 @@ class Recognizer:
         self._view = StorageView.from_array
         self.transcribe(bytes(2 * INPUT_RATE), "en")  # the first run is slow
 
-    def transcribe(self, pcm: bytes, language: str) -> str:
-        """Text of mono int16 audio at ``INPUT_RATE``, empty when it is no speech. ``language`` is a base tag."""
+    def transcribe(self, pcm: bytes, language: str) -> Heard:
+        """What mono int16 audio at ``INPUT_RATE`` says, nothing when it is no speech. ``language`` is a base tag.
+
+        It is as sure as the geometric mean of the tokens' probabilities, and as that this is speech.
+        """
         if language not in self._languages:
             raise EngineError(f"it does not know the language {language!r:.20}")
         [result] = self._model.generate(
@@ -103,9 +107,11 @@ class Recognizer:
             return_scores=True,
             return_no_speech_prob=True,
         )
-        if result.no_speech_prob > NO_SPEECH or result.scores[0] < UNLIKELY:
-            return ""
-        return text_of(result.sequences[0])
+        [likelihood] = result.scores  # the mean log probability of the tokens
+        text = text_of(result.sequences[0])
+        if not text or result.no_speech_prob > NO_SPEECH or likelihood < UNLIKELY:
+            return Heard("")
+        return Heard(text, round(min(math.exp(likelihood), 1.0) * (1 - result.no_speech_prob), 3))
 
     def detect(self, pcm: bytes) -> str:
         """The base tag of the likeliest language of such audio."""

@@ -82,6 +82,24 @@ async def test_short_utterances_and_questions(moonshine: Moonshine, name: str, t
 
 
 @pytest.mark.models
+async def test_it_is_surer_of_what_it_hears_well(stream: RedecodingStream) -> None:
+    rng = np.random.default_rng(0)
+
+    async def confidence(pcm: Pcm) -> float:
+        write(stream, pcm)
+        stream.flush()
+        while not (transcript := await result(stream)).final:
+            pass
+        assert transcript.text
+        return transcript.confidence
+
+    for name in ("en-00.flac", "en-06.flac", "question-sum.flac"):
+        pcm = recording(name)
+        noisy = (pcm + rng.normal(0, 0.4 * np.std(pcm), len(pcm))).clip(-32768, 32767).astype(np.int16)
+        assert 0 < await confidence(noisy) < await confidence(pcm) - 0.03 < 0.97, name
+
+
+@pytest.mark.models
 async def test_partials_come_while_one_speaks(stream: RedecodingStream) -> None:
     pcm = recording("en-10.flac")
     half = len(pcm) // 2
@@ -161,7 +179,8 @@ async def test_what_is_discarded_is_forgotten(stream: RedecodingStream) -> None:
     stream.discard()
     write(stream, recording("question-time.flac"))
     stream.flush()
-    assert await result(stream) == Transcript("What time is it?", final=True, language="en")
+    transcript = await result(stream)
+    assert transcript == Transcript("What time is it?", True, transcript.confidence, "en")
 
 
 @pytest.mark.models

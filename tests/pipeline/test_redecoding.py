@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from media.audio import INPUT_RATE
 from pipeline.engine import EngineError
 from pipeline.stt import Transcript
-from pipeline.stt.redecoding import LONGEST, RedecodingStream
+from pipeline.stt.redecoding import LONGEST, Heard, RedecodingStream
 from tests import virtual_time
 from tests.voices import recording, silence
 
@@ -24,16 +24,19 @@ class Desk:
 
     def __init__(self) -> None:
         self.decodings = 0
+        self.drafts: list[Sequence[int]] = []
         self.broken = False
         self.results: list[tuple[float, Transcript]] = []
         self.stream = RedecodingStream(self._transcribe, "en")
 
-    async def _transcribe(self, pcm: bytes, _: int) -> str:
+    async def _transcribe(self, pcm: bytes, _: int, draft: Sequence[int]) -> Heard:
         self.decodings += 1
+        self.drafts.append(draft)
         await asyncio.sleep(DECODE_SECONDS)
         if self.broken:
             raise EngineError("broken")
-        return f"{len(pcm) / 2 / INPUT_RATE:.2f} s"
+        seconds = len(pcm) / 2 / INPUT_RATE
+        return Heard(f"{seconds:.2f} s", 1 - seconds / 100, [self.decodings])
 
     async def collect(self) -> None:
         iterator: AsyncIterator[Transcript] = self.stream.__aiter__()
@@ -75,6 +78,33 @@ def test_a_pause_settles_what_was_said() -> None:
     desk = at_desk(scene)
     assert desk.settled() == ["2.20 s"] == desk.finals()  # and the flush needed no decoding
     assert not any(result.settled and result.final for _, result in desk.results)
+
+
+def test_each_decoding_is_told_what_the_last_one_found() -> None:
+    async def scene(desk: Desk) -> None:
+        for _ in range(2):
+            desk.say(2)
+            await asyncio.sleep(1)
+        desk.stream.flush()
+        desk.say(2)
+        await asyncio.sleep(1)
+
+    assert at_desk(scene).drafts == [(), [1], ()]
+
+
+def test_the_models_confidence_is_told() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.say(2)
+        await asyncio.sleep(1)
+        desk.stream.write(silence(0.2))
+        desk.stream.pause()
+        await asyncio.sleep(1)
+        desk.stream.flush()
+        desk.stream.flush()
+        await asyncio.sleep(0.1)
+
+    told = [(result.final, result.text, result.confidence) for _, result in at_desk(scene).results]
+    assert told == [(False, "2.00 s", 0.98), (False, "2.20 s", 0.978), (True, "2.20 s", 0.978), (True, "", 1.0)]
 
 
 def test_a_pause_without_words_is_told_at_once() -> None:

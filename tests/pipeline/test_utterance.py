@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stt.redecoding import BLOCK, LONGEST, STUTTER, Utterance
+from pipeline.stt.redecoding import BLOCK, LONGEST, STUTTER, Heard, Utterance
 from tests.voices import recording
 
 
@@ -62,6 +62,17 @@ def test_a_long_utterance_is_cut_in_its_second_half(length: int, seed: int) -> N
     cut = utterance.quiet_place()
     assert LONGEST // 2 <= cut <= LONGEST
     assert cut % BLOCK == 0
-    utterance.commit(cut, "One.")
+    utterance.commit(cut, Heard("One.", 0.5, [7]))
     assert utterance.audio(len(utterance)) == noise[cut:].tobytes()
-    assert utterance.text == "One."
+    assert utterance.heard.text == "One."
+    assert utterance.tail.tokens == ()
+
+
+def test_parts_count_by_their_length() -> None:
+    utterance = Utterance()
+    utterance.commit(0, Heard("", 1.0))
+    assert utterance.heard == Heard("")
+    utterance.commit(0, Heard("One.", 0.4))
+    utterance.commit(0, Heard("", 1.0))
+    utterance.tail = Heard("Two, three.", 0.9, [7, 8])
+    assert utterance.heard == Heard("One. Two, three.", pytest.approx(4 / 15 * 0.4 + 11 / 15 * 0.9, abs=0.001))

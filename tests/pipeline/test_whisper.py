@@ -63,6 +63,16 @@ async def test_a_short_spanish_phrase_is_understood(whisper: Whisper) -> None:
 
 
 @pytest.mark.models
+async def test_it_is_surer_of_what_it_hears_well(whisper: Whisper) -> None:
+    pcm = recording("es-10.flac")
+    noise = np.random.default_rng(0).normal(0, 0.4 * np.std(pcm), len(pcm))
+    clear = await hear(whisper, "es", pcm)
+    masked = await hear(whisper, "es", (pcm + noise).clip(-32768, 32767).astype(np.int16))
+    assert 0 < masked.confidence < clear.confidence <= 1
+    assert clear.confidence > 0.6
+
+
+@pytest.mark.models
 async def test_english_is_understood(whisper: Whisper) -> None:
     heard = [(said(name), (await hear(whisper, "en-GB", recording(name))).text) for name in ENGLISH]
     assert word_error_rate(*heard) < 0.06, heard
