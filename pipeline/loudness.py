@@ -22,8 +22,11 @@ FEWEST = 12
 DELAY = 30
 """Frames after which what was heard belongs to the room: a voice must not raise what it has to stand out of."""
 
-QUICK = 50
-"""Frames at the beginning of a call in which it follows ten times as fast."""
+QUICK, HASTE = 50, 10
+"""Frames at the beginning of a call in which it follows so many times as fast."""
+
+VOICE_SLOWER = 10
+"""So many times as slowly it follows a voice at the microphone, which is hardly ever the room's."""
 
 BELOW_USER = 11.0
 """So much softer, dB, than they usually are nobody speaks for long."""
@@ -40,8 +43,8 @@ SMOOTHING = 0.03
 ECHO = 0.65
 """Likeness to what the bot says from which a frame is its echo."""
 
-LOUDEST_ECHO = -32.0
-"""What is louder, dBFS, is somebody at the microphone."""
+LOUD = -32.0
+"""What is louder, dBFS, is somebody at the microphone, whatever the room is like, and no echo."""
 
 SURE_ECHO = 0.75
 """Likeness that a voice has by chance in one frame of a hundred; the loudness of the echo is learnt from these."""
@@ -51,9 +54,6 @@ HARDLY_ECHO = 0.15
 
 ABOVE_ECHO, FAR_ABOVE_ECHO = 8.0, 14.0
 """What is louder than the echo usually is by so much, dB, is a voice over it: if hardly alike, and in any case."""
-
-LOUD = -28.0
-"""What reaches this level, dBFS, is near the microphone, whatever the room is like."""
 
 
 class Loudness:
@@ -69,7 +69,7 @@ class Loudness:
         self._echoes: list[float] = []
         self._frames = 0
         self._unrest = 0.0  # how far the room is from its level, in the mean, dB
-        self._recent: deque[float] = deque()  # levels that may become the room's
+        self._recent: deque[tuple[float, bool]] = deque()  # levels that may become the room's; of a voice nearby?
 
     @property
     def soft(self) -> float:
@@ -90,7 +90,7 @@ class Loudness:
 
         Learns from those that surely are.
         """
-        if level > LOUDEST_ECHO:
+        if level > LOUD:
             return False
         if likeness >= ECHO and (self.echo is None or level < self.echo + FAR_ABOVE_ECHO):
             if likeness >= SURE_ECHO:
@@ -98,30 +98,33 @@ class Loudness:
             return True
         return self.echo is not None and likeness >= HARDLY_ECHO and level < self.echo + ABOVE_ECHO
 
-    def hear_room(self, level: float) -> None:
-        """A frame in which the user does not have the turn."""
-        self._recent.append(level)
-        if self._frames >= QUICK:
-            if len(self._recent) <= DELAY:
-                return
-            level = self._recent.popleft()
-        elif len(self._recent) > DELAY:
-            self._recent.popleft()
-        pace = 10 if self._frames < QUICK else 1
+    def hear_room(self, level: float, *, voice: bool = False) -> None:
+        """A frame in which the user does not have the turn; it may be a voice that wants it."""
+        heard = level, voice and level > LOUD
+        self._recent.append(heard)
+        quick = self._frames < QUICK
+        if len(self._recent) > DELAY:
+            oldest = self._recent.popleft()
+            level, nearby = heard if quick else oldest
+        elif quick:
+            level, nearby = heard
+        else:
+            return
         self._frames += 1
-        if self.room is not None:
-            self._unrest += (UNREST_RISE if pace == 1 else 1 / self._frames) * (abs(level - self.room) - self._unrest)
         if self.room is None:
             self.room = level
-        elif level > self.room:
-            self.room = min(level, self.room + RISE * pace)
+        if not nearby:
+            self._unrest += (1 / self._frames if quick else UNREST_RISE) * (abs(level - self.room) - self._unrest)
+        pace = HASTE if quick else 1
+        if level > self.room:
+            self.room = min(level, self.room + RISE * pace / (VOICE_SLOWER if nearby else 1))
         else:
             self.room = max(level, self.room - FALL * pace)
 
     def forget_recent(self) -> None:
         """The last frames were the user's after all. Nor is the next voice to be taken for the room of a new call."""
         if self._frames < QUICK:
-            recent = sorted(self._recent)
+            recent = sorted(level for level, _ in self._recent)
             enough = len(recent) >= FEWEST
             self.room = recent[len(recent) // 5] if enough else None
             self._frames = QUICK if enough else 0

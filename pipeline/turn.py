@@ -19,7 +19,7 @@ from config.turns import TurnMode
 from media.audio import FRAME_MS
 from pipeline.barge_in import Heard, interrupts, remembered
 from pipeline.endpointing import probability_complete, silence_needed
-from pipeline.loudness import Loudness
+from pipeline.loudness import LOUD, Loudness
 from pipeline.phrases import count_words, is_acknowledgement, is_claim, is_command, is_echo
 from pipeline.turn_rules import (
     AS_LOUD,
@@ -45,6 +45,7 @@ from pipeline.turn_rules import (
     STANDING_OUT_MS,
     TOLD_MS,
     UNECHOED_MS,
+    UNSURE,
     UNVOICED_MS,
 )
 from pipeline.turn_settings import TurnSettings
@@ -220,13 +221,16 @@ class TurnMachine:
         soft = voice.level < self._loudness.soft <= self._loudest
         self._soft = self._soft + FRAME_MS if soft else 0
         if self.state in (State.QUIET, State.NOTICED) and not echoes:
-            self._loudness.hear_room(voice.level)
+            self._loudness.hear_room(voice.level, voice=heard or voice.perhaps)
         least = self._loudness.least(settings)
         loud = voice.level >= least
         self._perhaps = self._perhaps + FRAME_MS if loud and voice.perhaps and not echoes else 0
         sure = heard and loud and voice.probability >= settings.confidence
         clear = sure and voice.probability >= CLEAR and voice.level >= max(least + CLEARLY_ABOVE, CLEAR_LEVEL)
-        self._sure.append(settings.clear_weight if clear else float(sure))
+        weight = settings.clear_weight if clear else 1.0 if sure else UNSURE if heard and loud else 0.0
+        if bot.audible and self._bot_heard < settings.guard_ms and voice.level <= LOUD and not self._is_free_of_echo():
+            weight = min(weight, 1.0) / EARLY
+        self._sure.append(weight)
         self._sure_ms += FRAME_MS * sure
         self._loud_ms += FRAME_MS * (heard and loud)
         self._loudest = max(self._loudest, voice.level) if heard else self._loudest
@@ -305,13 +309,8 @@ class TurnMachine:
         return not self._echoes and (bool(self._text) or (silence >= self.settings.words_ms and not self._settled))
 
     def _barge_in(self, bot: BotState) -> Iterator[Decision]:
-        settings = self.settings
-        needed, found = settings.interrupt_ms, self._lately_sure()
-        if bot.audible and self._bot_heard < settings.guard_ms and not self._is_free_of_echo():
-            needed = min(round(needed * EARLY), (self._sure.maxlen or 1) * FRAME_MS)
-        elif bot.audible:
-            found = round(sum(self._sure) * FRAME_MS)
-        enough = found >= needed and self._now >= self._noisy
+        found = round(sum(self._sure) * FRAME_MS) if bot.audible else self._lately_sure()
+        enough = found >= self.settings.interrupt_ms and self._now >= self._noisy
         self._passed = self._passed or enough
         if self._interrupts(bot):
             yield from self._start(bot)
@@ -324,7 +323,7 @@ class TurnMachine:
 
     def _lately_sure(self) -> int:
         """Loud and sure voice of the last moments, ms."""
-        return sum(weight > 0 for weight in self._sure) * FRAME_MS
+        return sum(weight > UNSURE for weight in self._sure) * FRAME_MS
 
     def _is_free_of_echo(self) -> bool:
         """The microphone has heard nothing of the bot, or nothing like a voice."""

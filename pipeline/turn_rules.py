@@ -15,7 +15,10 @@ WINDOW = 2.0
 """The voice that halts the bot comes within so many times its length."""
 
 EARLY = 1.6
-"""So many times as much voice interrupts while echo is not cancelled yet."""
+"""So many times as much voice interrupts while echo is not cancelled yet, of what may be echo."""
+
+UNSURE = 0.5
+"""Weight of a frame that is loud and voice, but not surely."""
 
 SILENT, UNECHOED_MS = -58.0, 600
 """A microphone that was softer than this, dBFS, for so long while the bot spoke does not hear it."""

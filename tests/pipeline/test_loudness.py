@@ -22,11 +22,11 @@ from pipeline.loudness import (
     HARDLY_ECHO,
     LEAST_ABOVE_ROOM,
     LOUD,
-    LOUDEST_ECHO,
     QUICK,
     RISE,
     SURE_ECHO,
     SWELL,
+    VOICE_SLOWER,
     Loudness,
 )
 from pipeline.turn_settings import TurnSettings
@@ -93,6 +93,34 @@ def test_a_voice_does_not_raise_the_room_that_it_has_to_stand_out_of() -> None:
     for _ in range(2 * DELAY):
         loudness.hear_room(-60.0)
     assert loudness.room == pytest.approx(-60.0)
+
+
+def test_a_voice_at_the_microphone_is_hardly_the_room_however_long_it_lasts() -> None:
+    def room(level: float, *, voice: bool, before: int) -> float:
+        loudness = Loudness()
+        for _ in range(before):
+            loudness.hear_room(-60.0)
+        for _ in range(DELAY + 10):
+            loudness.hear_room(level, voice=voice)
+        assert loudness.room is not None
+        return loudness.room
+
+    assert room(LOUD + 5, voice=True, before=2 * QUICK) == pytest.approx(-60 + 10 * RISE / VOICE_SLOWER)
+    assert room(LOUD + 5, voice=False, before=2 * QUICK) == pytest.approx(-60 + 10 * RISE)
+    assert room(LOUD - 5, voice=True, before=2 * QUICK) == pytest.approx(-60 + 10 * RISE)
+    # In the first second of a call, too, when the room is learnt in haste.
+    assert room(LOUD + 5, voice=True, before=DELAY // 3) < -40
+    assert room(LOUD + 5, voice=False, before=DELAY // 3) == pytest.approx(LOUD + 5)
+
+
+def test_nor_does_it_make_the_room_restless() -> None:
+    loudness = Loudness()
+    for _ in range(10 * QUICK):
+        loudness.hear_room(-60.0)
+    before = loudness.least(USUAL)
+    for _ in range(DELAY + 10):
+        loudness.hear_room(LOUD + 10, voice=True)
+    assert loudness.least(USUAL) == pytest.approx(before, abs=1)
 
 
 def test_after_the_first_turn_no_voice_is_taken_for_the_room_of_a_new_call() -> None:
@@ -197,14 +225,14 @@ def test_what_is_hardly_alike_teaches_nothing() -> None:
     for _ in range(10 * ENOUGH):
         loudness.is_echo(SOFT_ECHO, (ECHO + SURE_ECHO) / 2)
         loudness.is_echo(SOFT_ECHO, HARDLY_ECHO)
-        loudness.is_echo(LOUDEST_ECHO + 1, 1.0)
+        loudness.is_echo(LOUD + 1, 1.0)
     assert loudness.echo is None
 
 
 def test_a_few_wrong_frames_do_not_spoil_it() -> None:
     loudness = Loudness()
     for n in range(ENOUGH):
-        loudness.hear_echo(LOUDEST_ECHO if n < ENOUGH // 3 else SOFT_ECHO)
+        loudness.hear_echo(LOUD if n < ENOUGH // 3 else SOFT_ECHO)
     assert loudness.echo == SOFT_ECHO
 
 
@@ -219,8 +247,8 @@ def test_it_follows_a_loudspeaker_that_is_turned_up() -> None:
     ("level", "likeness", "expected"),
     [
         (SOFT_ECHO, ECHO, True),
-        (LOUDEST_ECHO, ECHO, True),
-        (LOUDEST_ECHO + 0.1, 1.0, False),  # somebody at the microphone
+        (LOUD, ECHO, True),
+        (LOUD + 0.1, 1.0, False),  # somebody at the microphone
         (SOFT_ECHO, ECHO - 0.01, False),
         (SOFT_ECHO, 0.0, False),
     ],
@@ -247,7 +275,7 @@ def test_then_its_loudness_counts_too(above: float, likeness: float, *, expected
 
 
 def test_a_loud_echo_is_still_a_voice_when_it_is_as_loud_as_one() -> None:
-    assert not with_echo(LOUDEST_ECHO).is_echo(LOUDEST_ECHO + 1, 1.0)
+    assert not with_echo(LOUD).is_echo(LOUD + 1, 1.0)
 
 
 @given(LEVELS, st.floats(0, 1), st.floats(0, 1), st.booleans())

@@ -16,9 +16,9 @@ from webrtcvad import Vad
 
 from config.turns import TurnMode
 from media.audio import FRAME_MS, INPUT_FRAME, INPUT_RATE, Pcm
-from pipeline.loudness import BELOW_USER
+from pipeline.loudness import BELOW_USER, LOUD
 from pipeline.turn import FRAME, State, TurnMachine
-from pipeline.turn_rules import DEAF_MS, FEW_WORDS_MS, OUTLASTING_MS, SOFT_MS, TOLD_MS
+from pipeline.turn_rules import DEAF_MS, EARLY, FEW_WORDS_MS, OUTLASTING_MS, SOFT_MS, TOLD_MS
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
     Ask,
@@ -90,6 +90,21 @@ def test_an_interruption(bot: BotState, turn_id: int, *, continued: bool) -> Non
     assert replay.kinds()[-4:] == [End, Duck, Listen, PausePlayback]
     start = replay.read("no, wait", bot).all(Start)[-1]
     assert (start.turn_id, start.continued, start.interrupts) == (turn_id, continued, True)
+
+
+def test_in_the_first_seconds_only_what_may_be_echo_takes_longer_to_halt_the_bot() -> None:
+    echo = Replay().silence(1000).speak(USUAL.interrupt_ms + 20, GREETING, level=LOUD - 1)
+    near = Replay().silence(1000).speak(USUAL.interrupt_ms + 20, GREETING, level=LOUD + 1)
+    assert PausePlayback not in echo.kinds()
+    assert PausePlayback in near.kinds()
+    assert PausePlayback in echo.speak(round(USUAL.interrupt_ms * (EARLY - 1)), GREETING, level=LOUD - 1).kinds()
+
+
+def test_voice_that_is_loud_but_not_sure_halts_the_bot_when_it_lasts() -> None:
+    doubtful = (USUAL.threshold + USUAL.confidence) / 2
+    replay = Replay(guard_ms=0).silence(1000).speak(80, GREETING).hear(ms=180, voice=doubtful, bot=GREETING)
+    assert PausePlayback not in replay.kinds()
+    assert PausePlayback in replay.hear(ms=20, voice=doubtful, bot=GREETING).kinds()
 
 
 def test_what_is_too_short_or_too_soft_is_dismissed() -> None:
