@@ -55,6 +55,10 @@ HARDLY_ECHO = 0.15
 ABOVE_ECHO, FAR_ABOVE_ECHO = 8.0, 14.0
 """What is louder than the echo usually is by so much, dB, is a voice over it: if hardly alike, and in any case."""
 
+FADED, NEAR_ROOM, CLEARLY_FADED = 32.0, 3.0, 15.0
+"""A voice that is so much softer, dB, than it was is none any more, nor one that hardly stands out of the room; softer by
+the third it must be in any case: the room may have been anything before."""
+
 
 class Loudness:
     """Levels in dBFS, as frames of 20 ms have them."""
@@ -84,6 +88,14 @@ class Loudness:
         margin = min(settings.above_room, max(LEAST_ABOVE_ROOM, UNRESTS * self._unrest) if known else math.inf)
         room = -math.inf if self.room is None else self.room + margin
         return max(settings.min_level, user, min(room, LOUD))
+
+    def faded(self, loudest: float) -> float:
+        """What is softer has no voice in it any more, though a detector hears one for some 0.1 s longer.
+
+        ``loudest``: as the user was in this turn.
+        """
+        room = -math.inf if self.room is None else self.room + NEAR_ROOM
+        return min(max(room, loudest - FADED), loudest - CLEARLY_FADED)
 
     def is_echo(self, level: float, likeness: float) -> bool:
         """Whether a frame is alike to what the bot said, or hardly louder than what was alike before.

@@ -30,6 +30,7 @@ from pipeline.turn_rules import (
     DISTRUST,
     EARLY,
     GAP_MS,
+    HUSH,
     HYSTERESIS,
     LAG_MS,
     LAST_WORDS_MS,
@@ -108,6 +109,8 @@ class TurnMachine:
         self._level = 0.0
         self._soft = 0  # ms that were much softer than the user
         self._loudness = Loudness()
+        self._risen = 0  # ms that have not faded
+        self._hush = -math.inf  # how loud it is since the last voice, dBFS
         self._perhaps = 0  # ms of what may be voice, loud enough
         self._ducked = 0.0  # when, s
         self._distrusted = self._noisy = 0.0  # until then
@@ -203,7 +206,9 @@ class TurnMachine:
         going_on = self._run > 0 and self._gap == 0
         heard = voice.probability >= settings.threshold - HYSTERESIS * going_on
         echoes = self._loudness.is_echo(voice.level, voice.echo)
-        heard = heard and not echoes
+        faded = self.state in (State.SPEAKING, State.PAUSED) and voice.level < self._loudness.faded(self._loudest)
+        heard = heard and not echoes and not faded
+        self._risen = 0 if faded or echoes else self._risen + FRAME_MS
         if heard:
             if not self._run:
                 self._run_began, self._run_weight = time, 0.0
@@ -213,6 +218,7 @@ class TurnMachine:
             self._gap = 0
             self._voiced += FRAME_MS
         else:
+            self._hush = self._hush + HUSH * (voice.level - self._hush) if self._gap else voice.level
             self._gap += FRAME_MS
             if self._gap > GAP_MS:
                 self._run = 0
@@ -386,7 +392,7 @@ class TurnMachine:
         silence = self._silence(time)
         if self._too_long(time) or silence >= settings.max_silence_ms:
             yield self._end(1.0 if probability is None else probability)
-        elif (self._run or 0 < self._perhaps < PROVEN_MS) and self._soft < SOFT_MS:
+        elif (self._run or 0 < self._perhaps < PROVEN_MS or 0 < self._risen < PROVEN_MS) and self._soft < SOFT_MS:
             return  # perhaps the user goes on
         elif silence >= silence_needed(probability, settings):
             yield self._end(1.0 if probability is None else probability)
@@ -408,7 +414,10 @@ class TurnMachine:
         """The words or the verdict changed: once for many frames."""
         if self.settings.mode is TurnMode.SMART_TURN:
             said = f"{self._before} {self._text}" if self._text else ""
-            self._probability = probability_complete(self._verdict, said, self.language, settled=self._settled)
+            clearness = self._loudest - self._hush
+            self._probability = probability_complete(
+                self._verdict, said, self.language, settled=self._settled, clearness=clearness
+            )
 
     def _guess(self, probability: float, silence: int, bot: BotState) -> Iterator[Decision]:
         if probability < self.settings.complete_from:
