@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from pipeline.completeness import completeness
 from pipeline.turn_settings import TurnSettings
 
 NOISY, CLEAR = 15.0, 35.0
-"""How far the voice was above the silence behind it, dB, where hardly anything is certain, and where nothing disturbs."""
+"""How far the voice was above the silence behind it, dB, where little is certain, and where nothing disturbs."""
 
-IN_NOISE, IN_QUIET = (0.75, 0.36, -0.52), (0.93, 0.87, 1.05)
-"""Log odds that a turn is complete for each of those that the words give, and the sound, and always: fitted to the half
-of the evaluation's material that is for tuning."""
+UNSURE, SURE_WORDS = 0.3, 0.8
+"""Confidence of a recogniser that guesses, and of one that has understood."""
+
+PER_WORDS, PER_SOUND, PER_SOUND_IN_QUIET = 0.55, 0.40, 0.50
+"""Log odds that a turn is complete for each of those that the words give, and the sound in noise, and more in quiet."""
+
+BIAS, UNDERSTOOD, QUIET = -0.75, 1.5, 0.9
+"""Log odds always, and more where the words were understood, for those that break off are misheard, and in quiet. These
+and the weights were fitted to the half of the evaluation's material that is for tuning."""
 
 MOST = 5.0
 """Log odds of no one opinion count for more."""
@@ -21,22 +28,49 @@ SURE = 0.5
 """Of the way from undecided to certainty, either way: from there on nothing is waited for, or everything."""
 
 
+@dataclass(slots=True)
+class Silence:
+    """What is known of the present pause."""
+
+    asked: float = 0.0
+    """When the turn model was, s; ``answered`` since."""
+    answered: bool = False
+    verdict: float | None = None
+    probability: float | None = None
+    """That the turn is complete."""
+    told: bool = False
+    """That the turn is unfinished."""
+    eager: bool = False
+    """The answer is being prepared."""
+
+
 def probability_complete(
-    verdict: float | None, text: str, language: str, *, settled: bool = False, clearness: float = math.inf
+    verdict: float | None,
+    text: str,
+    language: str,
+    *,
+    settled: bool = False,
+    confidence: float = 1.0,
+    clearness: float = math.inf,
 ) -> float | None:
     """What the turn model (its ``verdict``) and the words say together. ``None``: nobody knows.
 
-    ``settled``: no words are missing. Those that lack the last one tell nothing of the end. ``clearness``: how far the
-    voice was above the silence, dB. In noise words are misheard and the end of a sound is blurred.
+    ``settled``: no words are missing. Those that lack the last one tell nothing of the end. ``confidence``: how sure
+    the recogniser is of them, 0 to 1. ``clearness``: how far the voice was above the silence, dB.
     """
     words = completeness(text, language) if settled else None
     if verdict is None:
         return words
-    quiet = min(max((clearness - NOISY) / (CLEAR - NOISY), 0.0), 1.0)
+    quiet = _share(clearness, NOISY, CLEAR)
     if words is None:
         return _probability(quiet * _odds(verdict))
-    of_words, of_sound, always = (a + quiet * (b - a) for a, b in zip(IN_NOISE, IN_QUIET, strict=True))
-    return _probability(of_words * _odds(words) + of_sound * _odds(verdict) + always)
+    weighed = PER_WORDS * _odds(words) + (PER_SOUND + PER_SOUND_IN_QUIET * quiet) * _odds(verdict)
+    return _probability(weighed + BIAS + UNDERSTOOD * _share(confidence, UNSURE, SURE_WORDS) + QUIET * quiet)
+
+
+def _share(value: float, low: float, high: float) -> float:
+    """0 at ``low`` and below, 1 at ``high`` and above."""
+    return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
 def _probability(odds: float) -> float:

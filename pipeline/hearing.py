@@ -277,7 +277,8 @@ class Hearing:
             self._on_final(transcript)
             return
         # Perhaps enough to interrupt the bot; what is not is shown nowhere.
-        self._observe(Words(transcript.text, settled=transcript.settled, saying=self._bot.saying()))
+        words = transcript.text, transcript.settled, self._bot.saying(), transcript.confidence
+        self._observe(Words(*words))
         if self.speaking or self.transcribing:
             self._on_partial(transcript)
 

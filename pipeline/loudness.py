@@ -56,8 +56,8 @@ ABOVE_ECHO, FAR_ABOVE_ECHO = 8.0, 14.0
 """What is louder than the echo usually is by so much, dB, is a voice over it: if hardly alike, and in any case."""
 
 FADED, NEAR_ROOM, CLEARLY_FADED = 32.0, 3.0, 15.0
-"""A voice that is so much softer, dB, than it was is none any more, nor one that hardly stands out of the room; softer by
-the third it must be in any case: the room may have been anything before."""
+"""A voice that is so much softer, dB, than it was is none any more, nor one that hardly stands out of the room; it must
+be softer by the third in any case: the room may have been anything before."""
 
 
 class Loudness:

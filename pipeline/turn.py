@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from config.turns import TurnMode
 from media.audio import FRAME_MS
 from pipeline.barge_in import Heard, interrupts, remembered
-from pipeline.endpointing import probability_complete, silence_needed
+from pipeline.endpointing import Silence, probability_complete, silence_needed
 from pipeline.loudness import LOUD, Loudness
 from pipeline.phrases import count_words, is_acknowledgement, is_claim, is_command, is_echo
 from pipeline.turn_rules import (
@@ -135,17 +135,12 @@ class TurnMachine:
         self._text_voice = 0  # ms of voice that they were made of
         self._text_loud = 0  # of them loud
         self._settled = False
+        self._sureness = 1.0  # how sure the recogniser is of them
         self._echoes = False  # they are the bot's
         self._may_echo = False  # so far it is one word of the bot's
         self._tells = False  # they are more than acknowledgement and echo
-        # the present pause
         self._question = 0
-        self._asked = 0.0
-        self._verdict: float | None = None
-        self._probability: float | None = None  # that the turn is complete
-        self._answered = False
-        self._told = False
-        self._eager = False
+        self._pause = Silence()
 
     def observe(self, time: float, observation: Observation, bot: BotState) -> list[Decision]:
         """``time`` is the media time in s: for a ``Voice`` that of its first sample."""
@@ -157,7 +152,7 @@ class TurnMachine:
                 return list(self._read(observation, bot))
             case Verdict():
                 if observation.question == self._question and self.state is State.PAUSED:
-                    self._verdict, self._answered = observation.probability, True
+                    self._pause.verdict, self._pause.answered = observation.probability, True
                     self._weigh()
                 return []
             case NativeEnd():
@@ -376,7 +371,7 @@ class TurnMachine:
             yield self._end(1.0)
         elif self._silence(time) >= self.settings.pause_ms and (not heard or self._soft):
             self.state = State.PAUSED
-            self._verdict, self._settled, self._told, self._eager = None, False, False, False
+            self._pause, self._settled = Silence(), False
             self._weigh()
             yield Pause()
             yield from self._ask(time)
@@ -388,7 +383,7 @@ class TurnMachine:
             self._ceased = time + FRAME
             yield Resume(self._run_began, self._confidence())
             return
-        probability = self._probability
+        probability = self._pause.probability
         silence = self._silence(time)
         if self._too_long(time) or silence >= settings.max_silence_ms:
             yield self._end(1.0 if probability is None else probability)
@@ -399,7 +394,11 @@ class TurnMachine:
         elif probability is not None:
             yield from self._guess(probability, silence, bot)
             # Not before it answered, else one that takes longer would never be listened to.
-            if settings.recheck_ms and self._answered and (time - self._asked) * 1000 >= settings.recheck_ms:
+            if (
+                settings.recheck_ms
+                and self._pause.answered
+                and (time - self._pause.asked) * 1000 >= settings.recheck_ms
+            ):
                 yield from self._ask(time)
 
     # --- the end of the turn
@@ -407,29 +406,33 @@ class TurnMachine:
     def _ask(self, time: float) -> Iterator[Decision]:
         if self.settings.mode is TurnMode.SMART_TURN:
             self._question += 1
-            self._asked, self._answered = time, False
+            self._pause.asked, self._pause.answered = time, False
             yield Ask(self._question, self._ceased)
 
     def _weigh(self) -> None:
         """The words or the verdict changed: once for many frames."""
         if self.settings.mode is TurnMode.SMART_TURN:
             said = f"{self._before} {self._text}" if self._text else ""
-            clearness = self._loudest - self._hush
-            self._probability = probability_complete(
-                self._verdict, said, self.language, settled=self._settled, clearness=clearness
+            self._pause.probability = probability_complete(
+                self._pause.verdict,
+                said,
+                self.language,
+                settled=self._settled,
+                confidence=self._sureness,
+                clearness=self._loudest - self._hush,
             )
 
     def _guess(self, probability: float, silence: int, bot: BotState) -> Iterator[Decision]:
         if probability < self.settings.complete_from:
-            if not self._told and silence >= TOLD_MS:
-                self._told = True
+            if not self._pause.told and silence >= TOLD_MS:
+                self._pause.told = True
                 yield Unfinished(self._last_id, probability, self._ceased)
         elif probability >= self.settings.eager_from and self._settled and self._text and not bot.busy:
             yield from self._make_eager(probability)
 
     def _make_eager(self, probability: float) -> Iterator[Decision]:
-        if not self._eager:
-            self._eager = True
+        if not self._pause.eager:
+            self._pause.eager = True
             yield Eager(self._last_id, probability, self._ceased)
 
     def _native_end(self, end: NativeEnd, bot: BotState) -> Iterator[Decision]:
@@ -445,7 +448,7 @@ class TurnMachine:
     def _read(self, words: Words, bot: BotState) -> Iterator[Decision]:
         if self.state is State.QUIET:
             return
-        self._text, self._settled = words.text, words.settled
+        self._text, self._settled, self._sureness = words.text, words.settled, words.confidence
         self._text_voice, self._text_loud = self._voiced, self._loud_ms
         self._count, self._commands = count_words(words.text), is_command(words.text, self.language)
         self._claims = is_claim(words.text, self.language)
@@ -491,7 +494,8 @@ class TurnMachine:
         self.state = State.QUIET
         self._run = self._voiced = 0
         self._sure.clear()
-        self._passed = self._settled = self._echoes = self._may_echo = self._tells = self._eager = False
+        self._passed = self._settled = self._echoes = self._may_echo = self._tells = False
+        self._pause.eager = False
         self._text = ""
 
     def _confidence(self) -> float:

@@ -42,8 +42,9 @@ class Machine:
             for decision in self._machine.observe(frame.time, observation, state):
                 made.extend(self._apply(decision, now, until))
 
-        if (heard := self._recogniser.hear(now, until)) is not None:
-            observe(signals.Words(*heard, bot.saying))
+        if (understood := self._recogniser.hear(now, until)) is not None:
+            text, confidence, settled = understood
+            observe(signals.Words(text, settled, bot.saying, confidence))
         if self._asked and now >= self._asked[0]:
             verdict, self._asked = self._asked[1], None
             observe(verdict)

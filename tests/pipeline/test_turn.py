@@ -16,9 +16,9 @@ from webrtcvad import Vad
 
 from config.turns import TurnMode
 from media.audio import FRAME_MS, INPUT_FRAME, INPUT_RATE, Pcm
-from pipeline.loudness import BELOW_USER, LOUD
+from pipeline.loudness import BELOW_USER, CLEARLY_FADED, FADED, LOUD
 from pipeline.turn import FRAME, State, TurnMachine
-from pipeline.turn_rules import DEAF_MS, EARLY, FEW_WORDS_MS, OUTLASTING_MS, SOFT_MS, TOLD_MS
+from pipeline.turn_rules import DEAF_MS, EARLY, FEW_WORDS_MS, OUTLASTING_MS, PROVEN_MS, SOFT_MS, TOLD_MS
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
     Ask,
@@ -71,6 +71,38 @@ def test_a_click_is_no_turn_and_does_not_prolong_one() -> None:
     replay.silence(300).speak(20).give_back()
     assert replay.kinds() == [Listen, Start, Pause, Ask, End]
     assert replay.at(End) == after(ceased, USUAL.undecided_ms)
+
+
+def test_a_voice_ends_with_its_level_though_a_detector_still_hears_it() -> None:
+    replay = Replay().speak(600)
+    ceased = replay.now
+    replay.speak(100, level=USER - FADED - 1).give_back()
+    assert replay.all(End) == [End(1, ceased=ceased, probability=1.0)]
+
+
+@pytest.mark.parametrize("level", [USER - FADED + 1, USER - CLEARLY_FADED + 1])
+def test_a_soft_syllable_belongs_to_the_turn(level: float) -> None:
+    replay = Replay().silence(2000).speak(600).speak(100, level=level)
+    ceased = replay.now
+    replay.give_back()
+    assert replay.all(End) == [End(1, ceased=pytest.approx(ceased), probability=1.0)]
+
+
+def test_in_a_noisy_room_a_voice_ends_in_its_noise() -> None:
+    room = USER - 20
+    replay = Replay().hear(ms=2000, voice=0.0, level=room).speak(600)
+    ceased = replay.now
+    replay.speak(100, level=room).hear(ms=USUAL.undecided_ms, voice=0.0, level=room)
+    assert replay.all(End) == [End(1, ceased=pytest.approx(ceased), probability=1.0)]
+
+
+def test_what_rises_again_is_waited_for_before_it_is_known_to_be_a_voice() -> None:
+    replay = Replay().speak(600).silence(USUAL.undecided_ms - 20)
+    replay.hear(ms=PROVEN_MS - 20, voice=0.0)
+    assert replay.all(End) == []
+    replay.speak(200)
+    assert [Resume] == replay.kinds(Listen, Start, Pause, Ask)
+    assert len(Replay().speak(600).silence(USUAL.undecided_ms - 20).hear(ms=PROVEN_MS + 20, voice=0.0).all(End)) == 1
 
 
 def test_going_on_after_a_pause() -> None:
