@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from media.audio import FRAME_MS
+from pipeline.turn_rules import SILENT, UNECHOED_MS, UNVOICED_MS
 from pipeline.turn_settings import TurnSettings
 
 RISE, FALL = 0.4, 0.1
@@ -155,3 +157,22 @@ class Loudness:
         if self.user is None:
             self.user = level
         self.user = min(level, self.user + SWELL) if level > self.user else self.user - FADE
+
+
+class Feedback:
+    """Whether the bot may hear itself: from how the microphone was while it spoke, ms in the whole call."""
+
+    def __init__(self) -> None:
+        self._spoken = 0
+        self._silent = 0
+        self._voiceless = 0
+
+    def hear(self, level: float, *, voice: bool) -> None:
+        """A frame while the bot was audible; ``voice``: it may have been one, or the bot's."""
+        self._spoken += FRAME_MS
+        self._silent += FRAME_MS * (level < SILENT)
+        self._voiceless += FRAME_MS * (not voice)
+
+    def is_possible(self, guard_ms: int) -> bool:
+        """For so long, unless the microphone has heard nothing of the bot, or nothing like a voice."""
+        return self._spoken < guard_ms and self._silent < UNECHOED_MS and self._voiceless < UNVOICED_MS

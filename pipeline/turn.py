@@ -19,7 +19,7 @@ from config.turns import TurnMode
 from media.audio import FRAME_MS
 from pipeline.barge_in import Heard, interrupts, remembered
 from pipeline.endpointing import Silence, probability_complete, silence_needed
-from pipeline.loudness import LOUD, Loudness
+from pipeline.loudness import LOUD, Feedback, Loudness
 from pipeline.phrases import count_words, is_acknowledgement, is_claim, is_command, is_echo
 from pipeline.turn_rules import (
     AS_LOUD,
@@ -41,13 +41,10 @@ from pipeline.turn_rules import (
     PERHAPS_MS,
     PROVEN_MS,
     SHORTEST_VOICE_MS,
-    SILENT,
     SOFT_MS,
     STANDING_OUT_MS,
     TOLD_MS,
-    UNECHOED_MS,
     UNSURE,
-    UNVOICED_MS,
 )
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
@@ -114,9 +111,7 @@ class TurnMachine:
         self._perhaps = 0  # ms of what may be voice, loud enough
         self._ducked = 0.0  # when, s
         self._distrusted = self._noisy = 0.0  # until then
-        self._bot_heard = 0  # ms in the whole call
-        self._unechoed = 0  # of them those in which the microphone was silent
-        self._unvoiced = 0  # of them those in which nothing was like a voice
+        self._feedback = Feedback()
         # since someone was noticed
         self._voiced = 0  # ms
         self._over_bot = False  # that was while the bot spoke
@@ -229,15 +224,14 @@ class TurnMachine:
         sure = heard and loud and voice.probability >= settings.confidence
         clear = sure and voice.probability >= CLEAR and voice.level >= max(least + CLEARLY_ABOVE, CLEAR_LEVEL)
         weight = settings.clear_weight if clear else 1.0 if sure else UNSURE if heard and loud else 0.0
-        if bot.audible and self._bot_heard < settings.guard_ms and voice.level <= LOUD and not self._is_free_of_echo():
+        if bot.audible and voice.level <= LOUD and self._feedback.is_possible(settings.guard_ms):
             weight = min(weight, 1.0) / EARLY
         self._sure.append(weight)
         self._sure_ms += FRAME_MS * sure
         self._loud_ms += FRAME_MS * (heard and loud)
         self._loudest = max(self._loudest, voice.level) if heard else self._loudest
-        self._bot_heard += FRAME_MS * bot.audible
-        self._unechoed += FRAME_MS * (bot.audible and voice.level < SILENT)
-        self._unvoiced += FRAME_MS * (bot.audible and not heard and not echoes and not voice.perhaps)
+        if bot.audible:
+            self._feedback.hear(voice.level, voice=heard or echoes or voice.perhaps)
         return heard and self._run >= min(SHORTEST_VOICE_MS, settings.onset_ms)
 
     def _quiet(self, time: float, bot: BotState) -> Iterator[Decision]:
@@ -325,10 +319,6 @@ class TurnMachine:
     def _lately_sure(self) -> int:
         """Loud and sure voice of the last moments, ms."""
         return sum(weight > UNSURE for weight in self._sure) * FRAME_MS
-
-    def _is_free_of_echo(self) -> bool:
-        """The microphone has heard nothing of the bot, or nothing like a voice."""
-        return self._unechoed >= UNECHOED_MS or self._unvoiced >= UNVOICED_MS
 
     def _interrupts(self, bot: BotState) -> bool:
         settings = self.settings
