@@ -44,7 +44,6 @@ from pipeline.turn_rules import (
     SOFT_MS,
     STANDING_OUT_MS,
     TOLD_MS,
-    UNSURE,
 )
 from pipeline.turn_settings import TurnSettings
 from pipeline.turn_signals import (
@@ -223,7 +222,7 @@ class TurnMachine:
         self._perhaps = self._perhaps + FRAME_MS if loud and voice.perhaps and not echoes else 0
         sure = heard and loud and voice.probability >= settings.confidence
         clear = sure and voice.probability >= CLEAR and voice.level >= max(least + CLEARLY_ABOVE, CLEAR_LEVEL)
-        weight = settings.clear_weight if clear else 1.0 if sure else UNSURE if heard and loud else 0.0
+        weight = settings.clear_weight if clear else 1.0 if sure else settings.unsure_weight if heard and loud else 0.0
         if bot.audible and voice.level <= LOUD and self._feedback.is_possible(settings.guard_ms):
             weight = min(weight, 1.0) / EARLY
         self._sure.append(weight)
@@ -318,7 +317,7 @@ class TurnMachine:
 
     def _lately_sure(self) -> int:
         """Loud and sure voice of the last moments, ms."""
-        return sum(weight > UNSURE for weight in self._sure) * FRAME_MS
+        return sum(weight > self.settings.unsure_weight for weight in self._sure) * FRAME_MS
 
     def _interrupts(self, bot: BotState) -> bool:
         settings = self.settings

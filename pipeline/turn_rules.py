@@ -20,9 +20,6 @@ WINDOW = 2.0
 EARLY = 1.6
 """So many times as much voice interrupts while echo is not cancelled yet, of what may be echo."""
 
-UNSURE = 0.5
-"""Weight of a frame that is loud and voice, but not surely."""
-
 SILENT, UNECHOED_MS = -58.0, 600
 """A microphone that was softer than this, dBFS, for so long while the bot spoke does not hear it."""
 

@@ -35,11 +35,11 @@ class TurnSettings:
     # end of turn
     pause_ms: int = 100
     """Silence that asks whether the turn is over."""
-    complete_ms: int = 300
+    complete_ms: int = 400
     """Silence that ends a turn that is surely complete."""
-    undecided_ms: int = 1000
+    undecided_ms: int = 1100
     """Silence that ends a turn of which nothing is known, or which is as probably complete as ``complete_from``."""
-    unfinished_ms: int = 1500
+    unfinished_ms: int = 1600
     """Silence that ends a turn that surely is not complete."""
     max_silence_ms: int = 3000
     """Silence that ends any turn."""
@@ -62,6 +62,8 @@ class TurnSettings:
     """Loud and sure voice, within twice as long, that halts the bot."""
     clear_weight: float = 1.5
     """Voice that nobody could doubt counts so many times as much there, once echo is cancelled."""
+    unsure_weight: float = 0.5
+    """And voice that is loud but not sure so many times."""
     confidence: float = 0.7
     """Probability from which such voice is sure."""
     min_level: float = -55.0
@@ -102,17 +104,17 @@ class TurnSettings:
 PRESETS = {
     Preset.BALANCED: TurnSettings(),
     Preset.FAST: TurnSettings(
-        complete_ms=200,
-        undecided_ms=600,
-        unfinished_ms=1100,
+        complete_ms=300,
+        undecided_ms=700,
+        unfinished_ms=1200,
         max_silence_ms=2000,
         complete_from=0.4,
         interrupt_ms=140,
     ),
     Preset.PATIENT: TurnSettings(
-        complete_ms=500,
-        undecided_ms=1200,
-        unfinished_ms=2200,
+        complete_ms=600,
+        undecided_ms=1300,
+        unfinished_ms=2300,
         max_silence_ms=5000,
         complete_from=0.6,
         interrupt_ms=300,
@@ -139,6 +141,7 @@ def _with_interruption(settings: TurnSettings, wanted: InterruptionConfig | None
         interruptible=wanted.enabled,
         interrupt_ms=min(wanted.min_duration_ms, LONGEST_INTERRUPT_MS),
         clear_weight=1.0,
+        unsure_weight=0.0,
         confidence=wanted.confidence,
         min_level=_level(wanted.min_volume),
         below_user=math.inf,

@@ -71,9 +71,9 @@ def test_threshold() -> None:
 
 
 def test_voice_goes_on_a_little_below_the_threshold() -> None:
-    replay = agent().speak(200).hear(ms=1000, voice=0.4)
+    replay = agent().speak(200).hear(ms=1200, voice=0.4)
     assert End not in replay.kinds()
-    assert End in agent().speak(200).hear(ms=1000, voice=0.3).kinds()
+    assert End in agent().speak(200).hear(ms=1200, voice=0.3).kinds()
 
 
 @pytest.mark.parametrize("ms", [40, 80, 250, 600])
