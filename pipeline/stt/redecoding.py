@@ -46,8 +46,9 @@ PARTIAL_EVERY = INPUT_RATE * 3 // 5
 SHORTEST_SPEECH = 10
 """Voiced blocks (200 ms) that make speech. For less a model answers "You" or the like, whatever it heard."""
 
-TAIL = 10
-"""Blocks (200 ms) behind the last voiced one that a decoding must have seen to stand for all: words end softly."""
+TAIL = 3
+"""Blocks (60 ms) behind the last voiced one that a decoding must have seen to stand for all: words end softly, and the
+turn machine asks after 0.1 s without a voice."""
 
 LONGEST = 12 * INPUT_RATE
 """Samples decoded at once; the cost grows faster than the length. Longer speech is cut at its quietest place."""

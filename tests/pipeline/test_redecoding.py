@@ -80,6 +80,23 @@ def test_a_pause_settles_what_was_said() -> None:
     assert not any(result.settled and result.final for _, result in desk.results)
 
 
+def test_silence_that_goes_on_while_the_model_is_at_work_changes_nothing() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.say(2)
+        desk.stream.write(silence(0.1))  # as much as the turn machine waits for
+        desk.stream.pause()
+        await asyncio.sleep(DECODE_SECONDS / 2)
+        desk.stream.write(silence(0.3))
+        await asyncio.sleep(DECODE_SECONDS)
+        assert desk.settled() == ["2.10 s"]
+        desk.stream.flush()
+        await asyncio.sleep(0.1)
+
+    desk = at_desk(scene)
+    assert desk.finals() == ["2.10 s"]
+    assert desk.decodings == 1
+
+
 def test_each_decoding_is_told_what_the_last_one_found() -> None:
     async def scene(desk: Desk) -> None:
         for _ in range(2):
