@@ -34,6 +34,15 @@ most words that are cut, too; Whisper writes dots, or nothing (``python -m bench
 MARKS_ALONE = {"?": 0.85, "...": -1.7, **dict.fromkeys("…,;:-–—", -1.7)}
 """The same where nothing else is known."""
 
+HESITATIONS = {
+    "en": frozenset(_all("um umm uhm uh er erm ah")),
+    "es": frozenset(_all("eh em ehm mmm")),
+}
+"""Nobody is done behind one of these."""
+
+HESITATING = -3.0
+"""Log odds for that."""
+
 TOKEN = re.compile(r"[¿¡.?!]|\w+(?:'\w+)?")
 CONTRACTED = re.compile(r"(?<=\w)(n't|'(?:m|re|s|ve|ll|d))$")
 
@@ -111,11 +120,16 @@ def evidence(text: str, language: str) -> list[tuple[str, float]]:
         return _mark(text, MARKS_ALONE)
     model = load(base)
     found = [(name, model.weights[name]) for name in features(text, base, model.classes) if name in model.weights]
-    return [*found, *_mark(text, MARKS[base])]
+    return [*found, *_mark(text, MARKS[base]), *_hesitation(text, base)]
 
 
 def _mark(text: str, weights: dict[str, float]) -> list[tuple[str, float]]:
     return next(([(f"mark={mark}", weight)] for mark, weight in weights.items() if text.rstrip().endswith(mark)), [])
+
+
+def _hesitation(text: str, language: str) -> list[tuple[str, float]]:
+    *_, last = re.findall(r"\w+|[?]", text.lower())  # "it is fine, eh?" is done
+    return [("hesitation", HESITATING)] if last in HESITATIONS[language] else []
 
 
 @cache

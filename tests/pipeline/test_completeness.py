@@ -149,3 +149,20 @@ def test_any_words(words: list[str]) -> None:
     for language in LANGUAGES:
         found = completeness(" ".join(words), language)
         assert found is None or 0 < found < 1
+
+
+@pytest.mark.parametrize(
+    ("language", "done", "hesitating"),
+    [
+        ("en", "I think it was placed on Tuesday.", "I think it was placed on Tuesday, um."),
+        ("en", "We need a chair.", "We need a chair, ah"),
+        ("es", "Quiero una pizza.", "Quiero una pizza, eh."),
+        ("es", "Está bien, ¿eh?", "Está bien, eh"),
+    ],
+)
+def test_nobody_is_done_behind_an_um(language: str, done: str, hesitating: str) -> None:
+    sure, unsure = completeness(done, language), completeness(hesitating, language)
+    assert sure is not None
+    assert unsure is not None
+    assert unsure < 0.25
+    assert sure > unsure + 0.2
