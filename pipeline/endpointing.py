@@ -17,7 +17,7 @@ UNSURE, SURE_WORDS = 0.3, 0.8
 PER_WORDS, PER_SOUND, PER_SOUND_IN_QUIET = 0.8, 0.5, 0.5
 """Log odds that a turn is complete for each of those that the words give, and the sound in noise, and more in quiet."""
 
-BIAS, UNDERSTOOD, QUIET = -1.1, 1.0, 1.0
+BIAS, UNDERSTOOD, QUIET = -1.0, 1.0, 0.7
 """Log odds always, and more where the words were understood, for those that break off are misheard, and in quiet. These
 and the weights were fitted to the half of the evaluation's material that is for tuning."""
 
