@@ -146,10 +146,10 @@ def test_who_goes_on_early_in_a_reply_has_it_aborted() -> None:
     assert stage.story("user.speaking")[4:] == [
         "turn.end turn_id=1 A 'book a table'",
         "bot.speaking r1 ''",
-        "bot.word r1 'Which day would'",
+        "bot.word r1 'Which day'",
         "speech.started turn_id=1",
         "turn.continued turn_id=1",
-        "bot.interrupted r1 words_spoken=3 last_word=would reason=continuation",
+        "bot.interrupted r1 words_spoken=2 last_word=day reason=continuation",
         "message.aborted r1 reason=continuation",
         "user.message turn_id=1 B 'book a table for two please'",
         "speech.ended turn_id=1",
