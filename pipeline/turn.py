@@ -102,6 +102,7 @@ class TurnMachine:
         self._run_weight = 0.0  # sum of the probabilities of its frames
         self._gap = 0  # ms since the last voice
         self._sure: deque[float] = deque(maxlen=remembered(self.settings))
+        self._sure_now = False  # the last frame is loud and surely voice
         self._level = 0.0
         self._soft = 0  # ms that were much softer than the user
         self._loudness = Loudness()
@@ -226,6 +227,7 @@ class TurnMachine:
         if bot.audible and voice.level <= LOUD and self._feedback.is_possible(settings.guard_ms):
             weight = min(weight, 1.0) / EARLY
         self._sure.append(weight)
+        self._sure_now = sure
         self._sure_ms += FRAME_MS * sure
         self._loud_ms += FRAME_MS * (heard and loud)
         self._loudest = max(self._loudest, voice.level) if heard else self._loudest
@@ -237,7 +239,7 @@ class TurnMachine:
         may_interrupt = self._may_interrupt(bot)
         if self._yielding is None:
             perhaps = self._perhaps >= PERHAPS_MS and time >= self._distrusted
-            if bot.audible and may_interrupt and (self._sure[-1] or perhaps) and time >= self._noisy:
+            if bot.audible and may_interrupt and (self._sure_now or perhaps) and time >= self._noisy:
                 self._yielding, self._ducked = Duck, time
                 yield Duck()
         elif not (self._run and self._stands_out()) and (time - self._ducked) * 1000 >= PROVEN_MS:
@@ -311,7 +313,7 @@ class TurnMachine:
         elif self._passed and self._yielding is not PausePlayback:
             self._yielding = PausePlayback
             yield PausePlayback()
-        elif self._yielding is None and bot.audible and self._sure[-1] and self._now >= self._noisy:
+        elif self._yielding is None and bot.audible and self._sure_now and self._now >= self._noisy:
             self._yielding = Duck
             yield Duck()
 

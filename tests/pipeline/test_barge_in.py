@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.loudness import LOUD
 from pipeline.phrases import ACKNOWLEDGEMENTS
 from pipeline.turn import FRAME
 from pipeline.turn_rules import (
@@ -265,12 +266,17 @@ def test_unsure_voice_does_not_interrupt() -> None:
 
 
 def test_the_first_seconds_of_the_bot_need_more() -> None:
-    first, then = Replay(), later()
+    first, then = Replay().hear(ms=1200, voice=0.0, level=SILENT + 1), later()
     for replay in (first, then):
         replay.decided.clear()
         began = replay.now
-        replay.speak(1000, GREETING)
+        replay.speak(1000, GREETING, level=LOUD - 2)
         assert replay.at(PausePlayback) - began == seconds(USUAL.interrupt_ms * (EARLY if replay is first else 1))
+
+
+def test_a_voice_at_the_microphone_needs_no_more_in_the_first_seconds() -> None:
+    replay = Replay().speak(1000, GREETING, level=LOUD + 2)
+    assert replay.at(PausePlayback) == seconds(USUAL.interrupt_ms)
 
 
 def test_clatter_is_no_voice() -> None:
@@ -412,9 +418,10 @@ def test_silence_while_the_bot_speaks_proves_that_there_is_no_echo() -> None:
     began = heard.now
     heard.speak(600, LONG_ANSWER)
     assert heard.at(PausePlayback) - began == seconds(USUAL.interrupt_ms)
-    unsure = Replay().hear(ms=UNECHOED_MS, voice=0.0, level=SILENT + 1, bot=LONG_ANSWER)
+    unsure = Replay().hear(ms=1200, voice=0.0, level=SILENT + 1)
+    unsure.hear(ms=UNECHOED_MS, voice=0.0, level=SILENT + 1, bot=LONG_ANSWER)
     began = unsure.now
-    unsure.speak(600, LONG_ANSWER)
+    unsure.speak(600, LONG_ANSWER, level=LOUD - 2)
     assert unsure.at(PausePlayback) - began == seconds(USUAL.interrupt_ms * EARLY)
 
 
