@@ -277,8 +277,7 @@ class Hearing:
             self._on_final(transcript)
             return
         # Perhaps enough to interrupt the bot; what is not is shown nowhere.
-        words = transcript.text, transcript.settled, self._bot.saying(), transcript.confidence
-        self._observe(Words(*words))
+        self._observe(Words(transcript.text, transcript.settled, self._bot.saying(), transcript.confidence))
         if self.speaking or self.transcribing:
             self._on_partial(transcript)
 

@@ -374,7 +374,7 @@ class TurnMachine:
             self._ceased = time + FRAME
             yield Resume(self._run_began, self._confidence())
             return
-        probability = self._pause.probability
+        pause, probability = self._pause, self._pause.probability
         silence = self._silence(time)
         if self._too_long(time) or silence >= settings.max_silence_ms:
             yield self._end(1.0 if probability is None else probability)
@@ -385,11 +385,7 @@ class TurnMachine:
         elif probability is not None:
             yield from self._guess(probability, silence, bot)
             # Not before it answered, else one that takes longer would never be listened to.
-            if (
-                settings.recheck_ms
-                and self._pause.answered
-                and (time - self._pause.asked) * 1000 >= settings.recheck_ms
-            ):
+            if settings.recheck_ms and pause.answered and (time - pause.asked) * 1000 >= settings.recheck_ms:
                 yield from self._ask(time)
 
     # --- the end of the turn
@@ -486,7 +482,6 @@ class TurnMachine:
         self._run = self._voiced = 0
         self._sure.clear()
         self._passed = self._settled = self._echoes = self._may_echo = self._tells = False
-        self._pause.eager = False
         self._text = ""
 
     def _confidence(self) -> float:

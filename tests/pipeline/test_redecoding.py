@@ -46,6 +46,11 @@ class Desk:
     def say(self, seconds: float = 2.0) -> None:
         self.stream.write(np.resize(SENTENCE, round(seconds * INPUT_RATE)))
 
+    def fall_silent(self, seconds: float) -> None:
+        """The turn machine tells of it after so much silence."""
+        self.stream.write(silence(seconds))
+        self.stream.pause()
+
     def settled(self) -> list[str]:
         return [result.text for _, result in self.results if result.settled]
 
@@ -69,8 +74,7 @@ def test_a_pause_settles_what_was_said() -> None:
     async def scene(desk: Desk) -> None:
         desk.say(2)
         await asyncio.sleep(1)
-        desk.stream.write(silence(0.2))
-        desk.stream.pause()
+        desk.fall_silent(0.2)
         await asyncio.sleep(1)
         desk.stream.flush()
         await asyncio.sleep(0.1)
@@ -83,8 +87,7 @@ def test_a_pause_settles_what_was_said() -> None:
 def test_silence_that_goes_on_while_the_model_is_at_work_changes_nothing() -> None:
     async def scene(desk: Desk) -> None:
         desk.say(2)
-        desk.stream.write(silence(0.1))  # as much as the turn machine waits for
-        desk.stream.pause()
+        desk.fall_silent(0.1)  # as much as the turn machine waits for
         await asyncio.sleep(DECODE_SECONDS / 2)
         desk.stream.write(silence(0.3))
         await asyncio.sleep(DECODE_SECONDS)
@@ -113,8 +116,7 @@ def test_the_models_confidence_is_told() -> None:
     async def scene(desk: Desk) -> None:
         desk.say(2)
         await asyncio.sleep(1)
-        desk.stream.write(silence(0.2))
-        desk.stream.pause()
+        desk.fall_silent(0.2)
         await asyncio.sleep(1)
         desk.stream.flush()
         desk.stream.flush()
@@ -138,14 +140,12 @@ def test_what_was_decoded_before_the_user_went_on_is_not_settled() -> None:
     async def scene(desk: Desk) -> None:
         desk.say(2)
         await asyncio.sleep(1)
-        desk.stream.write(silence(0.2))
-        desk.stream.pause()
+        desk.fall_silent(0.2)
         await asyncio.sleep(DECODE_SECONDS / 2)  # the model is at work
         desk.say(0.5)
         await asyncio.sleep(DECODE_SECONDS)
         assert desk.settled() == []
-        desk.stream.write(silence(0.2))
-        desk.stream.pause()
+        desk.fall_silent(0.2)
         await asyncio.sleep(1)
 
     assert at_desk(scene).settled() == ["2.90 s"]
@@ -154,12 +154,10 @@ def test_what_was_decoded_before_the_user_went_on_is_not_settled() -> None:
 def test_two_pauses_while_the_model_is_at_work_settle_the_last() -> None:
     async def scene(desk: Desk) -> None:
         desk.say(2)
-        desk.stream.write(silence(0.2))
-        desk.stream.pause()
+        desk.fall_silent(0.2)
         await asyncio.sleep(DECODE_SECONDS / 2)
         desk.say(0.5)
-        desk.stream.write(silence(0.2))
-        desk.stream.pause()
+        desk.fall_silent(0.2)
         await asyncio.sleep(2)
 
     desk = at_desk(scene)
@@ -170,8 +168,7 @@ def test_two_pauses_while_the_model_is_at_work_settle_the_last() -> None:
 def test_a_pause_in_long_speech_settles_all_of_it() -> None:
     async def scene(desk: Desk) -> None:
         desk.say(LONGEST / INPUT_RATE + 1)
-        desk.stream.write(silence(0.2))
-        desk.stream.pause()
+        desk.fall_silent(0.2)
         await asyncio.sleep(2)
         desk.stream.flush()
         await asyncio.sleep(2)
@@ -185,8 +182,7 @@ def test_a_pause_in_long_speech_settles_all_of_it() -> None:
 def test_a_partial_of_a_turn_that_is_over_or_forgotten_is_never_told() -> None:
     async def flushed(desk: Desk) -> None:
         desk.say(2)
-        desk.stream.write(silence(0.2))
-        desk.stream.pause()
+        desk.fall_silent(0.2)
         await asyncio.sleep(DECODE_SECONDS / 2)
         desk.stream.flush()
         await asyncio.sleep(2)
@@ -208,8 +204,7 @@ def test_a_model_that_breaks_settles_nothing() -> None:
     async def scene(desk: Desk) -> None:
         desk.broken = True
         desk.say(2)
-        desk.stream.write(silence(0.2))
-        desk.stream.pause()
+        desk.fall_silent(0.2)
         await asyncio.sleep(1)
         desk.broken = False
         desk.stream.flush()
