@@ -9,6 +9,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import unicodedata
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -157,6 +158,7 @@ async def test_the_example_of_the_documentation_runs_as_printed(sky: Clouds) -> 
             assert started["engines"] == {"stt": "whisper", "llm": "openai", "tts": "elevenlabs"}
             assert (await heard(peer, "bot.finished"))["text"] == SEED["greeting"]
             await peer.say(read_audio(DATA / "question-es-sum.flac"))
+            greeted = len(peer.recording.pcm())
             asked = (await heard(peer, "user.message"))["text"]
             assert word_error_rate(("Cuánto es 7 más 5", asked)) <= 0.2, asked
             response = await heard(peer, "llm.response")
@@ -172,9 +174,16 @@ async def test_the_example_of_the_documentation_runs_as_printed(sky: Clouds) -> 
         assert {speech.query["model_id"] for speech in speeches} == {"eleven_multilingual_v2"}
         assert "key" not in " ".join(owner.errors)
         pcm = peer.recording.pcm()
-        [said] = await transcribe(_at_input_rate(pcm), language="es")
-        assert {"hola", "mara", "clínica", "doce"} <= set(normalised(said)) | {"doce" if "12" in said else ""}, said
+        # one at a time: Whisper repeats itself over the long silence between both
+        greeting, answer = await transcribe(_at_input_rate(pcm[:greeted]), _at_input_rate(pcm[greeted:]), language="es")
+        assert {"hola", "mara", "clinica"} <= set(normalised(_without_accents(greeting))), greeting
+        assert {"doce", "12"} & set(normalised(answer)), answer
         sky.server.empty_after(3.0)
+
+
+def _without_accents(text: str) -> str:
+    """What Whisper puts and leaves out as it likes."""
+    return "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
 
 
 def _at_input_rate(pcm: Any) -> Any:
