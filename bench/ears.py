@@ -21,7 +21,6 @@ from config.settings import Settings
 from media.audio import INPUT_FRAME, INPUT_RATE, AudioFrame
 from media.clock import Clock
 from pipeline.models import SILERO
-from pipeline.prosody import prosody
 from pipeline.silero import CONTEXT, WINDOW, Activity, Network, Silero
 from pipeline.turn_model import Classifier, TurnModel
 from tests.voices import recording, silence
@@ -51,9 +50,7 @@ def network(path: Path) -> None:
 
 def judging() -> None:
     model = Classifier()
-    pcm = VOICE[: 4 * INPUT_RATE]
-    show("turn model, what it sees", ms=cost(prosody, pcm) / 1e3)
-    show("turn model, whole", ms=cost(model.judge, pcm.tobytes()) / 1e3)
+    show("turn model", ms=cost(model.judge, VOICE[: 4 * INPUT_RATE].tobytes()) / 1e3)
 
 
 async def answers(turn_model: TurnModel) -> None:

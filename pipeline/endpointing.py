@@ -8,23 +8,17 @@ from dataclasses import dataclass
 from pipeline.completeness import completeness
 from pipeline.turn_settings import TurnSettings
 
-NOISY, CLEAR = 15.0, 35.0
-"""How far the voice was above the silence behind it, dB, where little is certain, and where nothing disturbs."""
+PER_WORDS, PER_SOUND, BIAS = 0.5, 0.9, -0.3
+"""Log odds that a turn is complete for each of those that the words give, and the sound, and always. The weights were
+fitted to the half of the evaluation's material that is for tuning; to be cut off is worse than to wait."""
 
-UNSURE, SURE_WORDS = 0.3, 0.8
-"""Confidence of a recogniser that guesses, and of one that has understood."""
-
-PER_WORDS, PER_SOUND, PER_SOUND_IN_QUIET = 0.8, 0.5, 0.5
-"""Log odds that a turn is complete for each of those that the words give, and the sound in noise, and more in quiet."""
-
-BIAS, UNDERSTOOD, QUIET = -1.0, 1.0, 0.7
-"""Log odds always, and more where the words were understood, for those that break off are misheard, and in quiet. These
-and the weights were fitted to the half of the evaluation's material that is for tuning."""
+PER_SOUND_ALONE, BIAS_ALONE = 0.7, -0.6
+"""The same while there are no words."""
 
 MOST = 5.0
 """Log odds of no one opinion count for more."""
 
-SURE = 0.5
+SURE = 0.35
 """Of the way from undecided to certainty, either way: from there on nothing is waited for, or everything."""
 
 
@@ -44,33 +38,17 @@ class Silence:
     """The answer is being prepared."""
 
 
-def probability_complete(
-    verdict: float | None,
-    text: str,
-    language: str,
-    *,
-    settled: bool = False,
-    confidence: float = 1.0,
-    clearness: float = math.inf,
-) -> float | None:
+def probability_complete(verdict: float | None, text: str, language: str, *, settled: bool = False) -> float | None:
     """What the turn model (its ``verdict``) and the words say together. ``None``: nobody knows.
 
-    ``settled``: no words are missing. Those that lack the last one tell nothing of the end. ``confidence``: how sure
-    the recogniser is of them, 0 to 1. ``clearness``: how far the voice was above the silence, dB.
+    ``settled``: no words are missing. Those that lack the last one tell nothing of the end.
     """
     words = completeness(text, language) if settled else None
     if verdict is None:
         return words
-    quiet = _share(clearness, NOISY, CLEAR)
     if words is None:
-        return _probability(quiet * _odds(verdict))
-    weighed = PER_WORDS * _odds(words) + (PER_SOUND + PER_SOUND_IN_QUIET * quiet) * _odds(verdict)
-    return _probability(weighed + BIAS + UNDERSTOOD * _share(confidence, UNSURE, SURE_WORDS) + QUIET * quiet)
-
-
-def _share(value: float, low: float, high: float) -> float:
-    """0 at ``low`` and below, 1 at ``high`` and above."""
-    return min(max((value - low) / (high - low), 0.0), 1.0)
+        return _probability(PER_SOUND_ALONE * _odds(verdict) + BIAS_ALONE)
+    return _probability(PER_WORDS * _odds(words) + PER_SOUND * _odds(verdict) + BIAS)
 
 
 def _probability(odds: float) -> float:
@@ -89,10 +67,10 @@ def silence_needed(probability: float | None, settings: TurnSettings) -> float:
     if probability is None:
         return min(settings.undecided_ms, settings.max_silence_ms)
     if probability >= border:
-        share = (probability - border) / (1 - border) if border < 1 else 1
+        share = (probability - border) / (1 - border) / SURE if border < 1 else 1
         end = settings.complete_ms
     else:
-        share = 1 - probability / border
+        share = (1 - probability / border) / SURE
         end = settings.unfinished_ms
-    needed = settings.undecided_ms + min(share / SURE, 1) * (end - settings.undecided_ms)
+    needed = settings.undecided_ms + min(share, 1) * (end - settings.undecided_ms)
     return min(round(needed), settings.max_silence_ms)

@@ -277,7 +277,7 @@ class Hearing:
             self._on_final(transcript)
             return
         # Perhaps enough to interrupt the bot; what is not is shown nowhere.
-        self._observe(Words(transcript.text, transcript.settled, self._bot.saying(), transcript.confidence))
+        self._observe(Words(transcript.text, transcript.settled, self._bot.saying()))
         if self.speaking or self.transcribing:
             self._on_partial(transcript)
 

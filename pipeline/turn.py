@@ -30,7 +30,6 @@ from pipeline.turn_rules import (
     DISTRUST,
     EARLY,
     GAP_MS,
-    HUSH,
     HYSTERESIS,
     LAG_MS,
     LAST_WORDS_MS,
@@ -107,7 +106,6 @@ class TurnMachine:
         self._soft = 0  # ms that were much softer than the user
         self._loudness = Loudness()
         self._risen = 0  # ms that have not faded
-        self._hush = -math.inf  # how loud it is since the last voice, dBFS
         self._perhaps = 0  # ms of what may be voice, loud enough
         self._ducked = 0.0  # when, s
         self._distrusted = self._noisy = 0.0  # until then
@@ -130,7 +128,6 @@ class TurnMachine:
         self._text_voice = 0  # ms of voice that they were made of
         self._text_loud = 0  # of them loud
         self._settled = False
-        self._sureness = 1.0  # how sure the recogniser is of them
         self._echoes = False  # they are the bot's
         self._may_echo = False  # so far it is one word of the bot's
         self._tells = False  # they are more than acknowledgement and echo
@@ -208,7 +205,6 @@ class TurnMachine:
             self._gap = 0
             self._voiced += FRAME_MS
         else:
-            self._hush = self._hush + HUSH * (voice.level - self._hush) if self._gap else voice.level
             self._gap += FRAME_MS
             if self._gap > GAP_MS:
                 self._run = 0
@@ -369,7 +365,8 @@ class TurnMachine:
 
     def _paused(self, time: float, heard: bool, bot: BotState) -> Iterator[Decision]:
         settings = self.settings
-        if heard and self._run >= settings.resume_ms and self._level >= settings.resume_level and not self._soft:
+        loud = self._soft < min(self._run, self._silence(time))  # in this silence; a short word ends softly
+        if heard and self._run >= settings.resume_ms and loud and self._level >= settings.resume_level:
             self.state = State.SPEAKING
             self._ceased = time + FRAME
             yield Resume(self._run_began, self._confidence())
@@ -405,8 +402,6 @@ class TurnMachine:
                 said,
                 self.language,
                 settled=self._settled,
-                confidence=self._sureness,
-                clearness=self._loudest - self._hush,
             )
 
     def _guess(self, probability: float, silence: int, bot: BotState) -> Iterator[Decision]:
@@ -435,7 +430,7 @@ class TurnMachine:
     def _read(self, words: Words, bot: BotState) -> Iterator[Decision]:
         if self.state is State.QUIET:
             return
-        self._text, self._settled, self._sureness = words.text, words.settled, words.confidence
+        self._text, self._settled = words.text, words.settled
         self._text_voice, self._text_loud = self._voiced, self._loud_ms
         self._count, self._commands = count_words(words.text), is_command(words.text, self.language)
         self._claims = is_claim(words.text, self.language)

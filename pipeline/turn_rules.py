@@ -8,9 +8,6 @@ HYSTERESIS = 0.15
 GAP_MS = 80
 """Silence inside of voice that does not end it: the closure of a "t"."""
 
-HUSH = 0.25
-"""Weight of one frame in how loud a silence is."""
-
 SHORTEST_VOICE_MS = 60
 """Voice of less is a click: it prolongs nothing."""
 

@@ -26,8 +26,6 @@ class Words:
     settled: bool = False
     saying: str = ""
     """The bot's words of about the same time."""
-    confidence: float = 1.0
-    """How sure the recogniser is of them, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the network of ``pipeline.finality`` learns from: ends of turns, and places where somebody goes on.
+"""What the network of ``pipeline.end_of_turn`` learns from: ends of turns, and places where somebody goes on.
 
 People alone: acted dialogue in English (``flight-of-the-amazon-queen``, ``drascula``) and in Spanish
 (``drascula-spanish``), and names of things, spoken by volunteers (``tuxpaint-stamps-default``). The first is of the
@@ -121,7 +121,7 @@ def _heard(path: Path) -> Speech | None:
         if path.suffix != ".ALS":
             return speech(load(path))
         raw = (np.frombuffer(path.read_bytes(), np.uint8).astype(np.float32) - 128) / 128
-        return speech(_faster(raw, DRASCULA_RATE / INPUT_RATE))
+        return speech(faster(raw, DRASCULA_RATE / INPUT_RATE))
     except ValueError:
         return None
 
@@ -170,7 +170,7 @@ def _dips(said: Speech) -> tuple[list[tuple[int, int]], list[int]]:
     return hushed, soft
 
 
-def heard(place: Place, rng: Generator, *, spoiled: bool) -> Pcm:
+def heard(place: Place, rng: Generator, *, spoiled: bool, tail: tuple[float, float] = TAIL) -> Pcm:
     """What the server gets up to a place; ``spoiled``: through a room, a microphone, noise or a codec, by chance."""
     line = lines()[place.line]
     sound = line.speech.sound[: place.cut].copy()
@@ -179,10 +179,20 @@ def heard(place: Place, rng: Generator, *, spoiled: bool) -> Pcm:
         sound[-fading:] *= np.linspace(1, 0, fading, dtype=np.float32) ** 0.5
     if line.before is not None and rng.random() < 0.4:
         sound = np.concatenate([line.before.sound, np.zeros(samples(rng.uniform(0.25, 0.8)), np.float32), sound])
+    return through_line(sound, rng, kept=line.kept, spoiled=spoiled, tail=tail)
+
+
+def through_line(
+    sound: Sound, rng: Generator, *, kept: bool, spoiled: bool = True, tail: tuple[float, float] = TAIL
+) -> Pcm:
+    """What the server gets of a sound at ``LEVEL`` and of some seconds behind it (``tail``, at least and at most).
+
+    ``spoiled`` as in ``heard``, ``kept`` as of a ``Line``.
+    """
     if spoiled and rng.random() < 0.7:
-        sound = _faster(sound, rng.uniform(0.9, 1.1))
-    lead, tail = (np.zeros(samples(rng.uniform(*room)), np.float32) for room in (LEAD, TAIL))
-    sound = np.concatenate([lead, sound, tail])[-5 * INPUT_RATE :]
+        sound = faster(sound, rng.uniform(0.9, 1.1))
+    before, behind = (np.zeros(samples(rng.uniform(*room)), np.float32) for room in (LEAD, tail))
+    sound = np.concatenate([before, sound, behind])[-5 * INPUT_RATE :]
     if spoiled and rng.random() < 0.35:
         sound = _in_room(sound, rng)
     sound = sound * np.float32(decibels(rng.uniform(-8, 6)))
@@ -192,7 +202,7 @@ def heard(place: Place, rng: Generator, *, spoiled: bool) -> Pcm:
     sound = sound + _cut(_hiss(), len(sound), rng) * np.float32(decibels(rng.uniform(-75, -58)))
     if spoiled and rng.random() < 0.55:
         babble = rng.random() < 0.4
-        noise = _cut(_babble(line.kept), len(sound), rng) if babble else _cut(_hiss(), len(sound), rng)
+        noise = _cut(_babble(kept), len(sound), rng) if babble else _cut(_hiss(), len(sound), rng)
         if rng.random() < 0.3:
             noise = shaped(noise, np.linspace(1, rng.uniform(0.1, 2), 64))
         below = rng.uniform(8 if babble else 5, 20)
@@ -202,7 +212,7 @@ def heard(place: Place, rng: Generator, *, spoiled: bool) -> Pcm:
     return to_pcm(sound)
 
 
-def _faster(sound: Sound, factor: float) -> Sound:
+def faster(sound: Sound, factor: float) -> Sound:
     positions = np.arange(0, len(sound) - 1, factor)
     return np.interp(positions, np.arange(len(sound)), sound).astype(np.float32)
 

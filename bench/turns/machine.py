@@ -43,8 +43,8 @@ class Machine:
                 made.extend(self._apply(decision, now, until))
 
         if (understood := self._recogniser.hear(now, until)) is not None:
-            text, confidence, settled = understood
-            observe(signals.Words(text, settled, bot.saying, confidence))
+            text, settled = understood
+            observe(signals.Words(text, settled, bot.saying))
         if self._asked and now >= self._asked[0]:
             verdict, self._asked = self._asked[1], None
             observe(verdict)

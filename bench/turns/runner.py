@@ -41,9 +41,9 @@ ITEM_SOURCES = (
 )
 SENSE_SOURCES = (
     "bench/turns/senses.py",
-    *(f"pipeline/{name}.py" for name in ("silero", "turn_model", "prosody", "finality", "logmel")),
+    *(f"pipeline/{name}.py" for name in ("silero", "turn_model", "end_of_turn", "logmel")),
     *(f"pipeline/stt/{name}.py" for name in ("moonshine", "moonshine_network", "whisper")),
-    "pipeline/assets/finality.npz",
+    "pipeline/assets/end-of-turn.npz",
 )
 """What an item, and the models' answers about it, depend on."""
 

@@ -28,7 +28,7 @@ same."""
 TRANSCRIBING = {"en": (0.03, 0.02), "es": (0.37, 0.01)}
 """Seconds that a transcription takes, when the last partial is its draft: at least, and for each second of sound."""
 
-JUDGING = 0.03
+JUDGING = 0.04
 """Seconds that the turn model takes."""
 
 PARTIAL_EVERY = {"en": 0.6, "es": 1.0}
@@ -74,15 +74,15 @@ class Senses:
         """The probability of speech, 0 to 1, that is known when the last frame has come: by Silero behind its gate."""
         return self._now
 
-    def words(self, since: float, until: float) -> tuple[str, float]:
-        """What the recogniser of the language understands of the sound between two media times, s; how surely."""
+    def words(self, since: float, until: float) -> str:
+        """What the recogniser of the language understands of the sound between two media times, s."""
         first, last = (round(time / FRAME) // GRID * GRID for time in (max(since, 0), until))
         frames = self._frames[first:last]
         if sum(frame.is_speech for frame in frames) < SHORTEST_SPEECH:
-            return "", 1.0
+            return ""
         sound = np.concatenate([frame.pcm for frame in frames])
-        text, confidence = self._answer(f"words {_name(sound)}", lambda: _transcribe(sound, self.language)[:2])
-        return str(text), float(confidence)
+        text, _ = self._answer(f"words {_name(sound)}", lambda: _transcribe(sound, self.language)[:2])
+        return str(text)
 
     def complete(self, since: float, until: float) -> float:
         """How probably the turn that these times bound is complete, says the turn model."""
@@ -151,9 +151,8 @@ class Recogniser:
         """The speaker fell silent: decode what there is."""
         self._paused = until
 
-    def hear(self, now: float, until: float) -> tuple[str, float, bool] | None:
-        """What is understood now, with sound up to ``until`` (media time), and how surely; ``True``: it stands for all
-        before a pause.
+    def hear(self, now: float, until: float) -> tuple[str, bool] | None:
+        """What is understood now, with sound up to ``until`` (media time); ``True``: it stands for all before a pause.
 
         ``None`` when there is nothing new.
         """
@@ -169,14 +168,14 @@ class Recogniser:
             self._due = now + self._least + self._rate * (until - self._since), until
         return told
 
-    def _take(self, until: float) -> tuple[str, float, bool] | None:
+    def _take(self, until: float) -> tuple[str, bool] | None:
         self._decoded = until
-        text, confidence = self._senses.words(self._since or 0.0, until)
+        text = self._senses.words(self._since or 0.0, until)
         settled = bool(self._paused) and until >= self._paused
         if text == self._last and not settled:
             return None
         self._last = text
-        return text, confidence, settled
+        return text, settled
 
 
 def _name(sound: Pcm) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from config.identity import base_language
-from media.audio import INPUT_RATE
+from media.audio import INPUT_RATE, Pcm
 from pipeline.engine import EngineError
-from pipeline.stt.moonshine_network import FILES, VOCABULARY, Network, Vocabulary
+from pipeline.stt.moonshine_network import FILES, VOCABULARY, Encoder, Floats, Network, Vocabulary
 from pipeline.stt.redecoding import Heard, RedecodingStream
 from pipeline.worker import Worker
 
@@ -60,10 +60,19 @@ class Recognizer:
 
     def transcribe(self, pcm: bytes, draft: Sequence[int] = ()) -> Heard:
         """What mono int16 audio at ``INPUT_RATE`` says. ``draft``: the tokens of what its beginning said."""
-        samples = np.frombuffer(pcm, "<i2").astype(np.float32) * np.float32(1 / 32768)
-        tokens, probability = self._network.decode(samples, draft)
+        tokens, probability = self._network.decode(to_samples(np.frombuffer(pcm, "<i2")), draft)
         text = self._vocabulary.text(tokens).lstrip("\"' ")  # it likes to open a quotation
         return Heard(text, round(probability, 3), tokens) if text else Heard("")
+
+
+def to_samples(pcm: Pcm) -> Floats:
+    """int16 as the network wants it, -1 to 1."""
+    return pcm.astype(np.float32) * np.float32(1 / 32768)
+
+
+def encoder() -> Encoder:
+    """That of the model. Raises ``EngineError``."""
+    return Encoder(_folder())
 
 
 def _folder() -> Path:

@@ -45,12 +45,32 @@ class Decoding(NamedTuple):
     """The geometric mean of the tokens' probabilities, that of the end among them, 0 to 1."""
 
 
+class Encoder:
+    """Not thread-safe. Raises ``EngineError`` when a file or the library is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` holds ``FILES``."""
+        self._session = open_session(folder / ENCODER)
+
+    def states(self, samples: Floats) -> Floats:
+        """One for each 24 ms, shape ``(frames, 288)``, of mono samples at ``INPUT_RATE``, -1 to 1, shape ``(n,)``.
+
+        Some 13 ms for each second. None of less than ``SHORTEST``.
+        """
+        if len(samples) < SHORTEST:
+            return np.zeros((0, HEADS * WIDTH), np.float32)
+        heard = np.ones((1, len(samples)), np.int64)  # all of it counts
+        [[states]] = self._session.run(None, {"input_values": samples[np.newaxis], "attention_mask": heard})
+        found: Floats = states
+        return found
+
+
 class Network:
     """Not thread-safe. Raises ``EngineError`` when a file or the library is missing."""
 
     def __init__(self, folder: Path) -> None:
         """``folder`` holds ``FILES``."""
-        self._encoder, self._decoder = (open_session(folder / name) for name in (ENCODER, DECODER))
+        self._encoder, self._decoder = Encoder(folder), open_session(folder / DECODER)
 
     def decode(self, samples: Floats, draft: Sequence[int] = ()) -> Decoding:
         """Mono samples at ``INPUT_RATE``, -1 to 1, shape ``(n,)``, as the likeliest token at each place.
@@ -58,12 +78,17 @@ class Network:
         ``draft``: tokens that may begin the text. A good one saves time, a bad one costs little. Either decides only
         between tokens that are as good as equal: the weights are of 8 bits, and a pass over many tokens rounds anew.
         """
-        if len(samples) < SHORTEST:
+        states = self._encoder.states(samples)
+        if not len(states):
             return Decoding([], 1.0)
-        heard = np.ones((1, len(samples)), np.int64)  # all of it counts
-        [sound] = self._encoder.run(None, {"input_values": samples[np.newaxis], "attention_mask": heard})
         most = math.ceil(len(samples) / INPUT_RATE * TOKENS_PER_SECOND)
-        speaker = _Speaker(self._decoder, {"encoder_hidden_states": sound, "encoder_attention_mask": heard})
+        speaker = _Speaker(
+            self._decoder,
+            {
+                "encoder_hidden_states": states[np.newaxis],
+                "encoder_attention_mask": np.ones((1, len(samples)), np.int64),
+            },
+        )
         guess = [BEGIN, *draft[: most - 1]]
         logits = speaker.begin(guess)
         tokens = logits.argmax(-1).tolist()

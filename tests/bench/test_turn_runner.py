@@ -65,8 +65,8 @@ class Known:
     def voice(self) -> float:
         return float(any(begin <= self._time < end for begin, end in self._voiced))
 
-    def words(self, since: float, until: float) -> tuple[str, float]:
-        return f"until {until:.2f}", 0.9
+    def words(self, since: float, until: float) -> str:
+        return f"until {until:.2f}"
 
 
 def silent_item(seconds: float, *, bot_from: float | None = None) -> Item:
@@ -158,8 +158,8 @@ def test_partials_come_as_late_as_the_recogniser() -> None:
     every, (least, rate) = senses.PARTIAL_EVERY["en"], senses.TRANSCRIBING["en"]
     first = min(told)
     assert first == pytest.approx(1.0 + every + least + rate * every, abs=0.021)
-    assert told[first] == ("until 1.60", 0.9, False)
-    assert [text for text, _, settled in told.values() if settled] == ["until 2.42"]
+    assert told[first] == ("until 1.60", False)
+    assert [text for text, settled in told.values() if settled] == ["until 2.42"]
 
 
 def test_what_was_made_is_kept(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_the_models_answers_are_asked_once(tmp_path: Path, monkeypatch: pytest.M
     again = hearing(Senses(item, store), item)
     assert again.words(item.truth.onset - 0.3, item.truth.end + 0.3) == said
     assert again.complete(0, item.truth.end + 0.2) == done
-    assert len(said[0].split()) > 2
+    assert len(said.split()) > 2
     assert 0 <= half <= 1
     voice = np.array(first._voice[False])
     times = np.array([frame.time for _, frame in item.heard])

@@ -280,7 +280,7 @@ def test_a_guess_that_proves_right_saves_the_time_of_thinking() -> None:
     assert (guess.message_id, guess.text, guess.turn_id) == (message.message_id, message.text, message.turn_id)
     assert guess.probability > 0.7
     saved = plain.log.all("turn.latency")[0].total_ms - eager.log.all("turn.latency")[0].total_ms
-    assert saved > 300
+    assert saved >= 300
     assert eager.history() == plain.history()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from config.agent import AgentConfig
 from config.turns import Preset, TurnMode
 from pipeline.completeness import completeness
-from pipeline.endpointing import CLEAR, NOISY, SURE_WORDS, UNSURE, probability_complete, silence_needed
+from pipeline.endpointing import probability_complete, silence_needed
 from pipeline.turn_settings import NATIVE_SILENCE_MS, PRESETS, SILENCE_MS, TurnSettings
 
 USUAL = TurnSettings()
@@ -51,14 +51,20 @@ def test_words_alone(text: str) -> None:
 
 
 @given(SHARES)
-def test_the_turn_model_is_believed_where_words_are_missing(verdict: float) -> None:
-    assert probability_complete(verdict, "Réservez une table.", "fr") == pytest.approx(verdict, abs=0.01)
-    assert probability_complete(verdict, "", "en", settled=True) == pytest.approx(verdict, abs=0.01)
+def test_where_words_are_missing_the_turn_model_decides(verdict: float) -> None:
+    alone = probability_complete(verdict, "", "en", settled=True)
+    assert alone is not None
+    assert 0 < alone < 1
+    assert probability_complete(verdict, "Réservez une table.", "fr") == alone
+    assert probability_complete(verdict, "Is it late?", "en") == alone  # there may be another word
 
 
-@pytest.mark.parametrize("verdict", [0.0, 0.5, 1.0])
-def test_it_is_believed_where_it_is_sure_and_where_it_is_not(verdict: float) -> None:
-    assert probability_complete(verdict, "", "en") == pytest.approx(verdict, abs=0.01)
+def test_it_is_believed_with_caution() -> None:
+    sure, doubtful, opposed = (probability_complete(verdict, "", "en") for verdict in (1.0, 0.5, 0.0))
+    assert sure is not None
+    assert doubtful is not None
+    assert opposed is not None
+    assert opposed < 0.05 < doubtful < 0.5 < 0.9 < sure
 
 
 @pytest.mark.parametrize("verdict", [0.1, 0.5, 0.9])
@@ -70,34 +76,6 @@ def test_words_and_model_move_each_other(verdict: float) -> None:
     assert question is not None
     assert promise is not None
     assert promise < model < question
-
-
-@pytest.mark.parametrize("verdict", [0.05, 0.95])
-def test_in_noise_the_sound_alone_decides_nothing(verdict: float) -> None:
-    loud, soft = (probability_complete(verdict, "", "en", clearness=clearness) for clearness in (NOISY, CLEAR))
-    assert loud == pytest.approx(0.5)
-    assert soft == pytest.approx(verdict)
-
-
-@pytest.mark.parametrize("verdict", [0.1, 0.5, 0.9])
-def test_words_that_were_guessed_are_less_probably_all(verdict: float) -> None:
-    guessed, doubtful, sure = (
-        probability_complete(verdict, "Is it late?", "en", settled=True, confidence=confidence)
-        for confidence in (UNSURE, 0.6, SURE_WORDS)
-    )
-    assert guessed is not None
-    assert doubtful is not None
-    assert sure is not None
-    assert guessed < doubtful < sure
-    assert sure == probability_complete(verdict, "Is it late?", "en", settled=True)
-
-
-@given(SHARES, TEXTS, SHARES, st.floats(-20, 120))
-def test_whatever_was_heard_gives_a_probability(verdict: float, text: str, confidence: float, clearness: float) -> None:
-    about = {"settled": True, "confidence": confidence, "clearness": clearness}
-    probability = probability_complete(verdict, text, "en", **about)  # type: ignore[arg-type]
-    assert probability is not None
-    assert 0 < probability < 1
 
 
 @pytest.mark.parametrize("text", ["Is it late?", "I would like the"])

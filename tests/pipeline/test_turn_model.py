@@ -11,10 +11,9 @@ import pytest
 import pytest_asyncio
 
 from media.audio import INPUT_RATE, Pcm
-from pipeline import finality
+from pipeline import end_of_turn
 from pipeline.engine import EngineError
-from pipeline.prosody import LENGTH
-from pipeline.turn_model import QUEUE, Classifier, TurnModel, voice_end
+from pipeline.turn_model import LENGTH, QUEUE, RECENT, Classifier, TurnModel, voice_end
 from tests.voices import recording, silence
 
 ENGLISH = ["human-00.flac", "human-01.flac", "en-00.flac", "en-04.flac", "en-08.flac", "en-12.flac", "en-18.flac"]
@@ -69,11 +68,11 @@ def test_what_is_no_voice_gives_a_probability_too(classifier: Classifier) -> Non
 
 
 def test_weights_that_are_missing_or_damaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(finality, "WEIGHTS", tmp_path / "finality.npz")
+    monkeypatch.setattr(end_of_turn, "WEIGHTS", tmp_path / "end-of-turn.npz")
     with pytest.raises(EngineError, match="missing or damaged"):
         Classifier()
     for content in (b"", b"PK\3\4 nonsense", b"nonsense"):
-        (tmp_path / "finality.npz").write_bytes(content)
+        (tmp_path / "end-of-turn.npz").write_bytes(content)
         with pytest.raises(EngineError, match="missing or damaged"):
             Classifier()
 
@@ -89,8 +88,8 @@ async def turn_model() -> AsyncIterator[TurnModel]:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_only_the_end_is_judged(turn_model: TurnModel) -> None:
     pcm = np.concatenate([recording("human-00.flac"), recording("human-01.flac")])
-    assert len(pcm) > LENGTH
-    assert await turn_model.ask(pcm, 60) == await turn_model.ask(pcm[-LENGTH:], 60)
+    assert len(pcm) > RECENT
+    assert await turn_model.ask(pcm, 60) == await turn_model.ask(pcm[-RECENT:], 60)
     assert await turn_model.ask(silence(0), 60) is not None
 
 
