@@ -114,7 +114,7 @@ PRESETS = {
     Preset.PATIENT: TurnSettings(
         complete_ms=500,
         undecided_ms=1300,
-        unfinished_ms=1800,
+        unfinished_ms=2100,
         max_silence_ms=5000,
         complete_from=0.55,
         interrupt_ms=300,
