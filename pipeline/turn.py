@@ -397,12 +397,8 @@ class TurnMachine:
         """The words or the verdict changed: once for many frames."""
         if self.settings.mode is TurnMode.SMART_TURN:
             said = f"{self._before} {self._text}" if self._text else ""
-            self._pause.probability = probability_complete(
-                self._pause.verdict,
-                said,
-                self.language,
-                settled=self._settled,
-            )
+            verdict = self._pause.verdict
+            self._pause.probability = probability_complete(verdict, said, self.language, settled=self._settled)
 
     def _guess(self, probability: float, silence: int, bot: BotState) -> Iterator[Decision]:
         if probability < self.settings.complete_from:

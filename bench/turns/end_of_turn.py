@@ -31,9 +31,6 @@ from pipeline.end_of_turn import WEIGHTS, EndOfTurn
 from pipeline.stt.moonshine import encoder, to_samples
 from pipeline.stt.moonshine_network import Encoder
 
-TAIL = (0.03, 0.17)
-"""Seconds of room behind the last sound: what is taken for the end of a voice is not quite that."""
-
 FRAMES, VIEWS, HIDDEN = 48, 4, 48
 """Of the encoder that are looked at; means of them; and what the layers in front and behind find."""
 
@@ -47,7 +44,7 @@ LENGTHS = (1.2, 1.6, 2.0, 2.5, 3.0, 3.9)
 """Seconds at which places are divided into groups of one length."""
 
 ROUNDS, BATCH, RATE, DECAY, DROPPED, SOFTENED = 5, 128, 1.5e-3, 0.05, 0.25, 0.03
-"""Of learning: how often each place is seen, places a step, step size at first, weight decay, dropout, and how far the
+"""Of learning: how often each place is seen, places a step, largest step size, weight decay, dropout, and how far the
 truth is doubted."""
 
 
@@ -73,12 +70,12 @@ def _example(language: str, human: bool, kept: bool, kind: str, pcm: Pcm) -> Exa
 
 def of_person(place: endings.Place) -> list[Example]:
     line = endings.lines()[place.line]
-    pcm = endings.heard(place, np.random.default_rng([41, place.line, place.cut]), spoiled=True, tail=TAIL)
+    pcm = endings.heard(place, np.random.default_rng([41, place.line, place.cut]))
     return [_example(line.language, True, line.kept, place.kind, pcm)]
 
 
 def of_voice(utterance: spoken.Utterance) -> list[Example]:
-    return [_example(utterance.language, False, cut.kept, cut.kind, cut.pcm) for cut in spoken.cuts(utterance, TAIL)]
+    return [_example(utterance.language, False, cut.kept, cut.kind, cut.pcm) for cut in spoken.cuts(utterance)]
 
 
 def examples() -> list[Example]:
@@ -168,14 +165,13 @@ def _untrained(width: int) -> Any:
     return Trained()
 
 
-def odds_of(stored: dict[str, NDArray[np.float32]], found: list[Example]) -> NDArray[np.float64]:
-    network = EndOfTurn(stored)
+def odds_of(network: EndOfTurn, found: list[Example]) -> NDArray[np.float64]:
     return np.array([network.odds(each.states.astype(np.float32)) for each in found])
 
 
 def calibrated(stored: dict[str, NDArray[np.float32]], found: list[Example]) -> dict[str, NDArray[np.float32]]:
     """The weights of a network whose odds are true of these: logistic regression by Newton's method."""
-    columns = np.c_[odds_of(stored, found), np.ones(len(found))]
+    columns = np.c_[odds_of(EndOfTurn(stored), found), np.ones(len(found))]
     truth, counts = np.array([each.kind == "end" for each in found]), weights(found)
     scale = np.array([1.0, 0.0])
     for _ in range(20):
@@ -209,8 +205,7 @@ def main() -> int:
     if not options.judge:
         stored = calibrated(learn([each for each in found if not each.kept]), kept)
         np.savez_compressed(WEIGHTS, **{name: value.astype(np.float16) for name, value in stored.items()})
-    with np.load(WEIGHTS) as stored_now:
-        odds = odds_of({name: stored_now[name].astype(np.float32) for name in stored_now.files}, kept)
+    odds = odds_of(EndOfTurn.load(), kept)
     for language in LANGUAGES:
         for human in (True, False):
             own = [n for n, each in enumerate(kept) if (each.language, each.human) == (language, human)]

