@@ -11,8 +11,8 @@ from pipeline.engine import EngineError
 QUIET = 4  # only what ends the process
 
 
-def open_session(path: Path) -> Any:
-    """An ``onnxruntime.InferenceSession`` that uses no thread of its own and never spins.
+def open_session(model: Path | bytes) -> Any:
+    """An ``onnxruntime.InferenceSession`` of a file or its content that uses no thread of its own and never spins.
 
     Raises ``EngineError`` when the library or the file is missing or damaged.
     """
@@ -25,7 +25,10 @@ def open_session(path: Path) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = QUIET
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        content = model if isinstance(model, bytes) else str(model)
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception:  # noqa: BLE001 - the library's exceptions have no base of their own
-        trouble = "is damaged" if path.exists() else "is missing"
-        raise EngineError(f"{path.name} {trouble}: run `voice-server setup`") from None
+        if isinstance(model, bytes):
+            raise EngineError("a network cannot be run by this version of onnxruntime: run `make setup`") from None
+        trouble = "is damaged" if model.exists() else "is missing"
+        raise EngineError(f"{model.name} {trouble}: run `voice-server setup`") from None

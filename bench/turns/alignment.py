@@ -1,21 +1,31 @@
-"""Where words begin in a sound: by the attention of Whisper's decoder (``ctranslate2``)."""
+"""Where words begin in a sound: by the attention of Whisper's decoder, which ``ctranslate2`` tells."""
 
 from __future__ import annotations
 
 import re
 from difflib import SequenceMatcher
 from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from ctranslate2 import StorageView
+from ctranslate2.models import Whisper
 
 from bench.turns.sounds import Sound, to_pcm
 from media.audio import INPUT_RATE
-from pipeline.logmel import HOP
-from pipeline.stt.whisper import BEAM, MOST_TOKENS, Recognizer, text_of
+from pipeline.logmel import HOP, log_mel
+from pipeline.stt.whisper import MODEL, text_of
 
 START = 50_258
 """The number of the token with which a transcript begins."""
 
 LANGUAGE = {"en": 50_259, "es": 50_262}
 TRANSCRIBE, NO_TIMES = 50_359, 50_363
+
+SHORTEST_WINDOW, MARGIN = 10 * INPUT_RATE, 3 * INPUT_RATE
+"""It hears so many samples, or the sound and so much silence."""
+
+BEAM, MOST_TOKENS = 5, 96
 
 STEP = 2 * HOP / INPUT_RATE
 """Seconds that one place of the encoder stands for."""
@@ -24,12 +34,20 @@ SPACE = "Ġ"
 """How a token begins that begins a word."""
 
 
-class Aligner(Recognizer):
-    """The recogniser, which tells when each word begins, too."""
+class Aligner:
+    """A recogniser that tells when each word begins."""
+
+    def __init__(self) -> None:
+        first, second = (files(package) / "data" for package in MODEL)
+        content: dict[str, object] = {name: (first / name).read_bytes() for name in ("config.json", "vocabulary.txt")}
+        content["model.bin"] = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
+        self._model = Whisper("whisper", files=content, compute_type="int8", intra_threads=1)
 
     def words(self, sound: Sound, language: str) -> tuple[tuple[float, str], ...]:
         """The words, and seconds from the beginning. A pause in front of a word may count as the word's."""
-        features = self._features(to_pcm(sound).tobytes())
+        pcm = to_pcm(sound)
+        length = max(SHORTEST_WINDOW, len(pcm) + MARGIN)
+        features = StorageView.from_array(log_mel(pcm, -(-length // HOP) * HOP)[np.newaxis])
         prompt = [START, LANGUAGE[language], TRANSCRIBE, NO_TIMES]
         [result] = self._model.generate(features, [prompt], beam_size=BEAM, max_length=MOST_TOKENS)
         tokens, numbers = result.sequences[0], result.sequences_ids[0]

@@ -1,9 +1,9 @@
-"""``python -m bench.turns.confidence``: whether recognisers know what they misheard, and what a draft saves Moonshine.
+"""``python -m bench.turns.confidence``: whether recognisers know what they misheard, and what a draft saves them.
 
 Hears the turns of the half ``tune`` as a call hears them. Prints, for each language in quiet and in noise: the word
 error rate; and of the texts with words how the confidence goes with the share of wrong words (Pearson), and how often,
-of two texts of which one has more than 30 % of wrong words, the other is the surer one. For English also the error rate
-and the time with the draft of what was understood 600 ms before, and without.
+of two texts of which one has more than 30 % of wrong words, the other is the surer one. Then the error rate and the
+time with the draft of what was understood 600 ms before, and without.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from bench.turns.items import LANGUAGES, Item, recipes
 from bench.turns.recordings import CACHE
 from bench.turns.runner import ITEM_SOURCES, digest, stored
-from bench.turns.senses import _recogniser, _transcribe
+from bench.turns.senses import _transcribe
 from media.audio import INPUT_RATE, Pcm
 from pipeline.stt.redecoding import LONGEST, PARTIAL_EVERY
 from tests.words import edits, normalised
@@ -66,18 +66,16 @@ def main() -> int:
             found = normalised(heard.text)
             row = (edits(said, found), len(found), len(said), heard.confidence)
             rows["quiet" if item.noise == "quiet" else "noise"].append(row)
-            if language == "en":
-                draft = _transcribe(sound[:-PARTIAL_EVERY], language).tokens
-                began = time.perf_counter()
-                again = _recogniser("en").transcribe(sound.tobytes(), draft)
-                helped += time.perf_counter() - began
-                plain, words = plain + row[0], words + len(said)
-                drafted += edits(said, normalised(again.text))
+            draft = _transcribe(sound[:-PARTIAL_EVERY], language).tokens
+            began = time.perf_counter()
+            again = _transcribe(sound, language, draft)
+            helped += time.perf_counter() - began
+            plain, words = plain + row[0], words + len(said)
+            drafted += edits(said, normalised(again.text))
         for noise, row_list in rows.items():
             print(json.dumps({"language": language, "noise": noise, **summary(row_list)}))
-        if words:
-            rates = {"alone": round(plain / words, 3), "with a draft": round(drafted / words, 3)}
-            print(json.dumps({"language": language, **rates, "share of the time": round(helped / alone, 2)}))
+        rates = {"alone": round(plain / words, 3), "with a draft": round(drafted / words, 3)}
+        print(json.dumps({"language": language, **rates, "share of the time": round(helped / alone, 2)}))
     return 0
 
 

@@ -42,7 +42,8 @@ ITEM_SOURCES = (
 SENSE_SOURCES = (
     "bench/turns/senses.py",
     *(f"pipeline/{name}.py" for name in ("silero", "turn_model", "end_of_turn", "logmel")),
-    *(f"pipeline/stt/{name}.py" for name in ("moonshine", "moonshine_network", "whisper")),
+    *(f"pipeline/stt/{name}.py" for name in ("moonshine", "moonshine_network")),
+    *(f"pipeline/stt/{name}.py" for name in ("whisper", "whisper_graph", "whisper_network", "whisper_weights")),
     "pipeline/assets/end-of-turn.npz",
 )
 """What an item, and the models' answers about it, depend on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import numpy as np
 
 from bench.turns.items import Item
 from config.settings import Settings
-from media.audio import FRAME_MS, AudioFrame, Pcm
+from media.audio import FRAME_MS, INPUT_RATE, AudioFrame, Pcm
 from pipeline.models import SILERO
 from pipeline.silero import Activity, Network, Question, VoiceActivity
-from pipeline.stt.redecoding import Heard
+from pipeline.stt.redecoding import PARTIAL_EVERY, Heard
 from pipeline.turn_model import Classifier
 
 FRAME = FRAME_MS / 1000
@@ -25,14 +25,11 @@ GRID = 5
 """Frames (100 ms) to which the ends of what is transcribed are rounded, so that a slightly different machine asks the
 same."""
 
-TRANSCRIBING = {"en": (0.03, 0.02), "es": (0.37, 0.01)}
+TRANSCRIBING = {"en": (0.03, 0.02), "es": (0.13, 0.02)}
 """Seconds that a transcription takes, when the last partial is its draft: at least, and for each second of sound."""
 
 JUDGING = 0.04
 """Seconds that the turn model takes."""
-
-PARTIAL_EVERY = {"en": 0.6, "es": 1.0}
-"""Seconds of new sound between two partials."""
 
 SHORTEST_SPEECH = 10
 """Frames with voice that the recognisers want."""
@@ -131,7 +128,6 @@ class Recogniser:
     def __init__(self, senses: Senses) -> None:
         self._senses = senses
         self._least, self._rate = TRANSCRIBING[senses.language]
-        self._every = PARTIAL_EVERY[senses.language]
         self._since: float | None = None
         self._tried = self._paused = self._decoded = 0.0
         self._due: tuple[float, float] | None = None  # when the decoding is done, and up to where it heard
@@ -161,7 +157,7 @@ class Recogniser:
         if self._due and now >= self._due[0]:
             told = self._take(self._due[1])
             self._due = None
-        wanted = until - self._tried >= self._every or self._paused > self._tried
+        wanted = (until - self._tried) * INPUT_RATE >= PARTIAL_EVERY or self._paused > self._tried
         if self._due is None and wanted:
             self._tried = until
             self._due = now + self._least + self._rate * (until - self._since), until
@@ -182,9 +178,9 @@ def _name(sound: Pcm) -> str:
     return hashlib.blake2b(sound.tobytes(), digest_size=8).hexdigest()
 
 
-def _transcribe(sound: Pcm, language: str) -> Heard:
-    pcm = sound.tobytes()
-    heard = _recogniser("en").transcribe(pcm) if language == "en" else _recogniser("es").transcribe(pcm, language)
+def _transcribe(sound: Pcm, language: str, draft: Sequence[int] = ()) -> Heard:
+    recogniser, pcm = _recogniser(language), sound.tobytes()
+    heard = recogniser.transcribe(pcm, draft) if language == "en" else recogniser.transcribe(pcm, language, draft)
     return Heard(*heard)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -89,22 +91,31 @@ def _hibari() -> Any:
 
 
 @cache
-def _pico() -> Any:
+def _mouths() -> ProcessPoolExecutor:
+    """A new process for each text: what Pico says depends on all that it has said in the same one."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["pipeline.tts.pico"])
+    return ProcessPoolExecutor(1, context, max_tasks_per_child=1)
+
+
+def _pico(text: str, speed: float, voice: str) -> list[Any]:
     from pipeline.tts.pico import Synthesizer
 
-    return Synthesizer()
+    return list(Synthesizer().say(text, speed, voice))
 
 
 @cache
 def say(voice: Voice, text: str) -> Speech:
     """What a synthetic voice makes of a text."""
     speed = 1 / voice.shift
-    engine = _hibari() if voice.engine == "hibari" else _pico()
-    options: tuple[Any, ...] = (text, speed) if voice.engine == "hibari" else (text, speed, voice.name)
+    if voice.engine == "hibari":
+        said = _hibari().say(text, speed)
+    else:
+        said = _mouths().submit(_pico, text, speed, voice.name).result()
     parts: list[Sound] = []
     words: list[tuple[float, str]] = []
     pause = 0.0
-    for data, times in engine.say(*options):
+    for data, times in said:
         parts.append(np.zeros(round(pause * OUTPUT_RATE), np.float32))
         began = sum(map(len, parts)) / OUTPUT_RATE
         parts.append((np.frombuffer(data, "<i2") / 32768).astype(np.float32))

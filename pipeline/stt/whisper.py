@@ -1,13 +1,13 @@
-"""Speech recognition with Whisper base in many languages (packages ``ctranslate2`` and two with the model, all MIT)."""
+"""Speech recognition with Whisper base in many languages (two packages with the model, both MIT)."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from functools import cache, partial
 from importlib.resources import files
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 
@@ -16,19 +16,13 @@ from media.audio import INPUT_RATE, Pcm
 from pipeline.engine import EngineError
 from pipeline.logmel import HOP, log_mel
 from pipeline.stt.redecoding import FINAL, Heard, RedecodingStream
+from pipeline.stt.whisper_network import Network, Special
+from pipeline.stt.whisper_weights import Floats, read_weights
 from pipeline.worker import Worker
 
-PARTIAL_EVERY = INPUT_RATE
-"""Samples of new audio between two partials; a decoding costs twice what Moonshine's does."""
-
-SHORTEST_WINDOW, MARGIN = 10 * INPUT_RATE, 3 * INPUT_RATE
-"""The encoder sees so many samples, or the speech and so much silence. It was trained on 30 s, which cost five times as
-much; with less silence behind the speech it goes round in circles."""
-
-MOST_TOKENS = 96
-"""Of one transcript: 12 s of fast speech have some 70."""
-
-BEAM = 5
+SHORTEST_WINDOW, MARGIN = 5 * INPUT_RATE, INPUT_RATE * 3 // 2
+"""The encoder sees so many samples, or the speech and so much silence. It was trained on 30 s, which cost six times as
+much; with less silence behind the speech it makes up how it goes on."""
 
 NO_SPEECH, UNLIKELY = 0.6, -1.5
 """A probability above the first, or a mean log probability of the tokens below the second: it made the text up."""
@@ -48,7 +42,7 @@ class Whisper:
 
     @property
     def available(self) -> bool:
-        return all(map(find_spec, ("ctranslate2", *MODEL)))
+        return all(map(find_spec, ("onnx", "onnxruntime", *MODEL)))
 
     async def start(self) -> None:
         await self._worker.start()
@@ -56,10 +50,10 @@ class Whisper:
     def stream(self, language: str) -> RedecodingStream:
         """``language`` is a BCP-47 tag. For one that the model does not know the stream raises ``EngineError``."""
         transcribe = partial(self._transcribe, base_language(language))
-        return RedecodingStream(transcribe, language, partial_every=PARTIAL_EVERY)
+        return RedecodingStream(transcribe, language)
 
     async def detect(self, pcm: Pcm) -> str:
-        """The base tag of the language of mono audio at ``INPUT_RATE``, of which the first 10 s count."""
+        """The base tag of the language of mono audio at ``INPUT_RATE``, of which the first 5 s count."""
         heard = pcm[:SHORTEST_WINDOW].astype("<i2", copy=False).tobytes()
         language: str = await self._worker.call("detect", heard, priority=FINAL)
         return language
@@ -67,68 +61,68 @@ class Whisper:
     async def aclose(self) -> None:
         await self._worker.aclose()
 
-    async def _transcribe(self, language: str, pcm: bytes, priority: int, _draft: Sequence[int]) -> Heard:
-        return Heard(*await self._worker.call("transcribe", pcm, language, priority=priority))
+    async def _transcribe(self, language: str, pcm: bytes, priority: int, draft: Sequence[int]) -> Heard:
+        return Heard(*await self._worker.call("transcribe", pcm, language, draft, priority=priority))
 
 
 class Recognizer:
     """The model. Lives in the worker process, called by one thread."""
 
     def __init__(self) -> None:
-        from ctranslate2 import StorageView
-        from ctranslate2.models import Whisper as Model
-
         first, second = (files(package) / "data" for package in MODEL)
         try:
-            content = {name: (first / name).read_bytes() for name in ("config.json", "vocabulary.txt")}
-            self._languages = {
-                token[2:-2] for token in content["vocabulary.txt"].decode().split() if _names_language(token)
-            }
-            content["model.bin"] = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
-            # One thread: two wait for each other at every layer, and other engines need the second core.
-            self._model = Model(self.__class__.__module__, files=content, compute_type="int8", intra_threads=1)
-        except (OSError, RuntimeError):
+            self._vocabulary = (first / "vocabulary.txt").read_text().removesuffix("\n").split("\n")
+            config = json.loads((first / "config.json").read_text())
+            weights = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
+            special = self._special(config["suppress_ids"], config["suppress_ids_begin"])
+        except (OSError, ValueError, KeyError):
             raise EngineError("its model is missing or damaged") from None
-        self._view = StorageView.from_array
+        named = enumerate(self._vocabulary)
+        self._languages = {token[2:-2]: number for number, token in named if _names_language(token)}
+        self._network = Network(read_weights(weights), special, [spelled([token]) for token in self._vocabulary])
         self.transcribe(bytes(2 * INPUT_RATE), "en")  # the first run is slow
 
-    def transcribe(self, pcm: bytes, language: str) -> Heard:
-        """What mono int16 audio at ``INPUT_RATE`` says, nothing when it is no speech. ``language`` is a base tag.
+    def _special(self, never: list[int], not_first: list[int]) -> Special:
+        names = ("startoftranscript", "transcribe", "notimestamps", "nocaptions", "endoftext")
+        begin, transcribe, no_times, no_speech, end = (self._vocabulary.index(f"<|{name}|>") for name in names)
+        times = range(no_times, len(self._vocabulary))
+        return Special(begin, transcribe, no_times, no_speech, end, [*never, *times], not_first)
+
+    def transcribe(self, pcm: bytes, language: str, draft: Sequence[int] = ()) -> Heard:
+        """What mono int16 audio at ``INPUT_RATE`` says, nothing when it is no speech. ``language`` is a base tag;
+        ``draft``: the tokens of what its beginning said.
 
         It is as sure as the square root of the geometric mean of the tokens' probabilities, and as that this is speech:
         without the root Whisper is less sure of what is right than other recognisers are.
         """
         if language not in self._languages:
             raise EngineError(f"it does not know the language {language!r:.20}")
-        [result] = self._model.generate(
-            self._features(pcm),
-            [["<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]],
-            beam_size=BEAM,
-            max_length=MOST_TOKENS,
-            return_scores=True,
-            return_no_speech_prob=True,
-        )
-        [likelihood] = result.scores  # the mean log probability of the tokens
-        text = text_of(result.sequences[0])
-        if not text or result.no_speech_prob > NO_SPEECH or likelihood < UNLIKELY:
+        tokens, likelihood, no_speech = self._network.decode(self._features(pcm), self._languages[language], draft)
+        text = text_of([self._vocabulary[token] for token in tokens])
+        if not text or no_speech > NO_SPEECH or likelihood < UNLIKELY:
             return Heard("")
-        return Heard(text, round(min(math.exp(likelihood / 2), 1.0) * (1 - result.no_speech_prob), 3))
+        return Heard(text, round(min(math.exp(likelihood / 2), 1.0) * (1 - no_speech), 3), tokens)
 
     def detect(self, pcm: bytes) -> str:
         """The base tag of the likeliest language of such audio."""
-        [ranking] = self._model.detect_language(self._features(pcm))
-        return str(ranking[0][0][2:-2])
+        likely = self._network.languages(self._features(pcm[: 2 * SHORTEST_WINDOW]))
+        return max(self._languages, key=lambda language: likely[self._languages[language]])
 
-    def _features(self, pcm: bytes) -> Any:
+    def _features(self, pcm: bytes) -> Floats:
         samples = np.frombuffer(pcm, "<i2")
         length = max(SHORTEST_WINDOW, len(samples) + MARGIN)
-        return self._view(log_mel(samples, -(-length // HOP) * HOP)[np.newaxis])
+        return log_mel(samples, -(-length // HOP) * HOP)
 
 
 def text_of(tokens: list[str]) -> str:
-    """The text of byte-pair tokens, which write each byte of its UTF-8 as one letter."""
+    """The text of byte-pair tokens."""
+    return spelled(tokens).decode(errors="ignore").strip()
+
+
+def spelled(tokens: list[str]) -> bytes:
+    """The UTF-8 of tokens, which write each byte of it as one letter."""
     letters = _letters()
-    return bytes(letters[letter] for token in tokens for letter in token).decode(errors="ignore").strip()
+    return bytes(letters[letter] for token in tokens for letter in token)
 
 
 @cache
