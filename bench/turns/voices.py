@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import numpy as np
@@ -91,11 +91,10 @@ def _hibari() -> Any:
 
 
 @cache
-def _mouths() -> ProcessPoolExecutor:
-    """A new process for each text: what Pico says depends on all that it has said in the same one."""
+def _fresh() -> ForkServerContext:
     context = get_context("forkserver")
     context.set_forkserver_preload(["pipeline.tts.pico"])
-    return ProcessPoolExecutor(1, context, max_tasks_per_child=1)
+    return context
 
 
 def _pico(text: str, speed: float, voice: str) -> list[Any]:
@@ -111,7 +110,8 @@ def say(voice: Voice, text: str) -> Speech:
     if voice.engine == "hibari":
         said = _hibari().say(text, speed)
     else:
-        said = _mouths().submit(_pico, text, speed, voice.name).result()
+        with _fresh().Pool(1) as process:  # what Pico says depends on all that it has said in the same one
+            said = process.apply(_pico, (text, speed, voice.name))
     parts: list[Sound] = []
     words: list[tuple[float, str]] = []
     pause = 0.0

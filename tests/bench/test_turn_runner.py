@@ -18,7 +18,8 @@ from bench.turns.runner import THINKING, play, stored
 from bench.turns.scores import judge
 from bench.turns.senses import Recogniser, Senses
 from bench.turns.subject import SUBJECTS, Decision, Kind, Playout, subject
-from media.audio import INPUT_FRAME, AudioFrame
+from media.audio import INPUT_FRAME, INPUT_RATE, AudioFrame
+from pipeline.stt.redecoding import PARTIAL_EVERY
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +156,7 @@ def test_partials_come_as_late_as_the_recogniser() -> None:
             recogniser.pause(now)
         if heard := recogniser.hear(now, now):
             told[now] = heard
-    every, (least, rate) = senses.PARTIAL_EVERY["en"], senses.TRANSCRIBING["en"]
+    every, (least, rate) = PARTIAL_EVERY / INPUT_RATE, senses.TRANSCRIBING["en"]
     first = min(told)
     assert first == pytest.approx(1.0 + every + least + rate * every, abs=0.021)
     assert told[first] == ("until 1.60", False)
