@@ -30,6 +30,7 @@ from pipeline.turn_rules import (
     DISTRUST,
     EARLY,
     GAP_MS,
+    HEARD_GAP_MS,
     HYSTERESIS,
     LAG_MS,
     LAST_WORDS_MS,
@@ -206,7 +207,7 @@ class TurnMachine:
             self._voiced += FRAME_MS
         else:
             self._gap += FRAME_MS
-            if self._gap > GAP_MS:
+            if self._gap > (HEARD_GAP_MS if voice.probability >= settings.threshold else GAP_MS):
                 self._run = 0
         self._level = voice.level
         # A turn that was never loud has nobody behind the user: the user has become softer.

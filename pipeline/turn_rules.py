@@ -8,6 +8,9 @@ HYSTERESIS = 0.15
 GAP_MS = 80
 """Silence inside of voice that does not end it: the closure of a "t"."""
 
+HEARD_GAP_MS = 160
+"""And so much in which the detector hears a voice, though it is too soft to be one: in noise words fall to pieces."""
+
 SHORTEST_VOICE_MS = 60
 """Voice of less is a click: it prolongs nothing."""
 

@@ -35,7 +35,7 @@ class TurnSettings:
     # end of turn
     pause_ms: int = 100
     """Silence that asks whether the turn is over."""
-    complete_ms: int = 400
+    complete_ms: int = 480
     """Silence that ends a turn that is surely complete."""
     undecided_ms: int = 1100
     """Silence that ends a turn of which nothing is known, or which is as probably complete as ``complete_from``."""
@@ -104,11 +104,10 @@ class TurnSettings:
 PRESETS = {
     Preset.BALANCED: TurnSettings(),
     Preset.FAST: TurnSettings(
-        complete_ms=300,
-        undecided_ms=800,
+        complete_ms=340,
+        undecided_ms=900,
         unfinished_ms=1500,
         max_silence_ms=2000,
-        complete_from=0.45,
         interrupt_ms=140,
     ),
     Preset.PATIENT: TurnSettings(

@@ -124,6 +124,19 @@ def test_a_short_word_that_ends_softly_takes_a_paused_turn_up_again() -> None:
     assert replay.give_back().kinds()[5:] == [Pause, Ask, End]
 
 
+def test_a_word_in_pieces_takes_a_paused_turn_up_again() -> None:
+    """As "ocho" does in noise: its closures are too soft to be a voice, but the detector hears one all the while."""
+
+    def pieces(between: float) -> Replay:
+        replay = Replay().speak(1000).silence(600)
+        for _ in range(3):
+            replay.speak(60).hear(ms=140, voice=between, level=USER - 40)
+        return replay
+
+    assert Resume in pieces(0.9).kinds()
+    assert Resume not in pieces(0.1).kinds()
+
+
 @pytest.mark.parametrize(
     ("bot", "turn_id", "continued"), [(GREETING, 2, False), (ANSWER, 1, True), (LONG_ANSWER, 2, False)]
 )
