@@ -106,7 +106,7 @@ PRESETS = {
     Preset.FAST: TurnSettings(
         complete_ms=340,
         undecided_ms=900,
-        unfinished_ms=1500,
+        unfinished_ms=1550,
         max_silence_ms=2000,
         interrupt_ms=140,
     ),
