@@ -97,7 +97,8 @@ class Recognizer:
         """
         if language not in self._languages:
             raise EngineError(f"it does not know the language {language!r:.20}")
-        tokens, likelihood, no_speech = self._network.decode(self._features(pcm), self._languages[language], draft)
+        features, seconds = self._features(pcm), len(pcm) / 2 / INPUT_RATE
+        tokens, likelihood, no_speech = self._network.decode(features, self._languages[language], seconds, draft)
         text = text_of([self._vocabulary[token] for token in tokens])
         if not text or no_speech > NO_SPEECH or likelihood < UNLIKELY:
             return Heard("")

@@ -27,8 +27,11 @@ MOST_TOKENS = 128
 DOUBT = math.log(0.5)
 """A token of a draft that is so much less likely than the likeliest one is not believed."""
 
-LOOP = 12
-"""Letters that no text says twice in a row: it goes round in circles."""
+LETTERS_PER_SECOND = 25
+"""Nobody speaks faster, marks and spaces included; what a text says beyond that goes round in circles."""
+
+ROUNDS, LONGEST_ROUND = 5, 12
+"""So often no text says the same letters in a row, so many of them at most."""
 
 NEVER = np.float32(-1e9)
 """Added to the likeness of what must not be seen."""
@@ -63,6 +66,11 @@ class _Text(NamedTuple):
     likelihood: float
     """The sum of the tokens' log probabilities."""
     tokens: list[int]
+    spelled: bytes
+    """In UTF-8."""
+
+    def longer(self, likelihood: float, token: int, spelled: bytes) -> _Text:
+        return _Text(likelihood, [*self.tokens, token], self.spelled + spelled)
 
 
 class Network:
@@ -79,8 +87,8 @@ class Network:
         self._decoder = open_session(whisper_graph.decoder(weights, special.forbidden))
         self._layers = layers(weights, "decoder")
 
-    def decode(self, mel: Floats, language: int, draft: Sequence[int] = ()) -> Decoding:
-        """What is said in a spectrogram, shape (BANDS, n), in a language, which has a token, too.
+    def decode(self, mel: Floats, language: int, seconds: float, draft: Sequence[int] = ()) -> Decoding:
+        """What is said in so many seconds of a spectrogram, shape (BANDS, n), in a language, which has a token, too.
 
         ``draft``: tokens that may begin the text. A good one saves time, a bad one costs little.
         """
@@ -92,10 +100,14 @@ class Network:
         no_speech = float(speaker.first[special.no_speech])
         likelihoods, tokens = likelihoods[0, len(prompt) - 1 :], tokens[0, len(prompt) - 1 :]
         likelihoods[0] = _without(special.no_beginning, likelihoods[0], tokens[0])
-        begun = _believed(draft, likelihoods, tokens)
+        begun, ended = self._believed(draft, likelihoods, tokens)
         place = len(begun.tokens)
         speaker.forget(len(prompt) + place)
-        text = self._search(speaker, begun, likelihoods[place : place + 1], tokens[place : place + 1])
+        most = round(seconds * LETTERS_PER_SECOND)
+        following = likelihoods[place : place + 1], tokens[place : place + 1]
+        text = self._search(speaker, begun, ended, following, most)
+        if draft and len(text.tokens) >= MOST_TOKENS:
+            return self.decode(mel, language, seconds)  # it led astray
         return Decoding(text.tokens, text.likelihood / (len(text.tokens) + 1), no_speech)
 
     def languages(self, mel: Floats) -> Floats:
@@ -109,41 +121,53 @@ class Network:
         heard = dict(zip(names, self._encoder.run(names, {"mel": mel[np.newaxis]}), strict=True))
         return _Speaker(self._decoder, heard, self._embeddings, self._places, self._layers)
 
-    def _search(self, speaker: _Speaker, begun: _Text, likelihoods: Floats, tokens: Integers) -> _Text:
-        """The likeliest text with this beginning; what may follow has the shape (1, CANDIDATES)."""
-        texts, done = [begun], list[_Text]()
+    def _believed(self, draft: Sequence[int], likelihoods: Floats, tokens: Integers) -> tuple[_Text, _Text | None]:
+        """The beginning of a draft, of which each token is likely enough to follow those before it. And the likeliest
+        text that ends somewhere in it: one that goes round in circles is sure of each step.
+        """
+        begun, ended = _Text(0.0, [], b""), None
+        for number, token in enumerate(draft):
+            known = dict(zip(tokens[number].tolist(), likelihoods[number].tolist(), strict=True))
+            whole = begun.likelihood + known.get(self._special.end, -math.inf)
+            if whole > (ended.likelihood if ended else -math.inf):
+                ended = begun._replace(likelihood=whole)
+            if known.get(token, -math.inf) < max(known.values()) + DOUBT:
+                break
+            begun = begun.longer(begun.likelihood + known[token], token, self._spelled[token])
+        return begun, ended
+
+    def _search(
+        self, speaker: _Speaker, begun: _Text, ended: _Text | None, following: tuple[Floats, Integers], most: int
+    ) -> _Text:
+        """The likeliest text: ``ended`` or one with this beginning, of so many letters at most. ``following``: log
+        probabilities and tokens of what may stand behind the beginning, shape (1, CANDIDATES).
+
+        All tokens of a text count, not their mean: else the longer one wins, which says the same once more.
+        """
+        texts, (likelihoods, tokens) = [begun], following
         while True:
             sums = likelihoods + np.array([[text.likelihood] for text in texts], np.float32)
             going: list[_Text] = []
             origins: list[int] = []
-            for rank, which in enumerate(np.argsort(-sums, axis=None)):
+            for which in np.argsort(-sums, axis=None):
                 origin, candidate = divmod(int(which), sums.shape[1])
-                token, text = int(tokens[origin, candidate]), texts[origin]
-                longer = _Text(float(sums[origin, candidate]), [*text.tokens, token])
+                likelihood, token, text = float(sums[origin, candidate]), int(tokens[origin, candidate]), texts[origin]
                 if token == self._special.end:
-                    if rank < BEAM:
-                        done.append(_Text(longer.likelihood, text.tokens))
-                elif not self._goes_round(longer.tokens):
+                    if ended is None or likelihood > ended.likelihood:
+                        ended = text._replace(likelihood=likelihood)
+                elif not _goes_round(longer := text.longer(likelihood, token, self._spelled[token]), most):
                     going.append(longer)
                     origins.append(origin)
-                    if len(going) == BEAM:
-                        break
-            best = max(done, key=_mean, default=None)
+                if len(going) == BEAM:
+                    break
+            if ended and (not going or ended.likelihood >= going[0].likelihood):
+                return ended
             if not going or len(going[0].tokens) >= MOST_TOKENS:
-                return best or max(going, key=_mean, default=begun)
-            if best and (len(done) >= BEAM or _mean(best) >= _mean(going[0])):
-                return best
+                return going[0] if going else begun
             texts = going
             speaker.choose(origins)
             likelihoods, tokens = speaker.say(np.array([text.tokens[-1:] for text in texts]))
             likelihoods, tokens = likelihoods[:, 0], tokens[:, 0]
-
-    def _goes_round(self, tokens: list[int]) -> bool:
-        """Whether it ends in twice the same, whatever stands between."""
-        text = b"".join(self._spelled[token] for token in tokens).decode(errors="ignore").casefold()
-        letters = "".join(filter(str.isalnum, text))
-        longest = len(letters) // 2
-        return any(letters[-size:] == letters[-2 * size : -size] for size in range(LOOP, longest + 1))
 
 
 class _Speaker:
@@ -183,15 +207,11 @@ class _Speaker:
         self._memory = {name: np.ascontiguousarray(memory[:, :, :after]) for name, memory in self._memory.items()}
 
 
-def _believed(draft: Sequence[int], likelihoods: Floats, tokens: Integers) -> _Text:
-    """The beginning of a draft, of which each token is likely enough to follow those before it."""
-    total = 0.0
-    for number, token in enumerate(draft):
-        known = dict(zip(tokens[number].tolist(), likelihoods[number].tolist(), strict=True))
-        if known.get(token, -math.inf) < max(known.values()) + DOUBT:
-            return _Text(total, list(draft[:number]))
-        total += known[token]
-    return _Text(total, list(draft))
+def _goes_round(text: _Text, most: int) -> bool:
+    """Whether it says the same in a row too often, or more than so many letters."""
+    letters = text.spelled.decode(errors="ignore")
+    sizes = range(2, min(len(letters) // ROUNDS, LONGEST_ROUND) + 1)  # a number may have many noughts
+    return len(letters) > most or any(letters.endswith(letters[-size:] * ROUNDS) for size in sizes)
 
 
 def _without(forbidden: Collection[int], likelihoods: Floats, tokens: Integers) -> Floats:
@@ -199,7 +219,3 @@ def _without(forbidden: Collection[int], likelihoods: Floats, tokens: Integers) 
     there = np.isin(tokens, list(forbidden))
     rest = math.log(max(1 - float(np.exp(likelihoods[there]).sum()), 1e-9))
     return np.where(there, -np.inf, likelihoods - rest).astype(np.float32)
-
-
-def _mean(text: _Text) -> float:
-    return text.likelihood / (len(text.tokens) + 1)
