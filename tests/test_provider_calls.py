@@ -174,10 +174,10 @@ async def test_the_example_of_the_documentation_runs_as_printed(sky: Clouds) -> 
         assert {speech.query["model_id"] for speech in speeches} == {"eleven_multilingual_v2"}
         assert "key" not in " ".join(owner.errors)
         pcm = peer.recording.pcm()
-        # one at a time: Whisper repeats itself over the long silence between both
+        # one at a time: Whisper may lose its way in the long silence between both
         greeting, answer = await transcribe(_at_input_rate(pcm[:greeted]), _at_input_rate(pcm[greeted:]), language="es")
         assert {"hola", "mara", "clinica"} <= set(normalised(_without_accents(greeting))), greeting
-        assert {"doce", "12"} & set(normalised(answer)), answer
+        assert {"doce", "twelve"} & set(normalised(answer)), answer  # digits are compared by their English names
         sky.server.empty_after(3.0)
 
 

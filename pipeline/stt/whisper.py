@@ -24,6 +24,9 @@ SHORTEST_WINDOW, MARGIN = 5 * INPUT_RATE, INPUT_RATE * 3 // 2
 """The encoder sees so many samples, or the speech and so much silence. It was trained on 30 s, which cost six times as
 much; with less silence behind the speech it makes up how it goes on."""
 
+TELLING = 10 * INPUT_RATE
+"""Samples that tell the language."""
+
 NO_SPEECH, UNLIKELY = 0.6, -1.5
 """A probability above the first, or a mean log probability of the tokens below the second: it made the text up."""
 
@@ -53,8 +56,8 @@ class Whisper:
         return RedecodingStream(transcribe, language)
 
     async def detect(self, pcm: Pcm) -> str:
-        """The base tag of the language of mono audio at ``INPUT_RATE``, of which the first 5 s count."""
-        heard = pcm[:SHORTEST_WINDOW].astype("<i2", copy=False).tobytes()
+        """The base tag of the language of mono audio at ``INPUT_RATE``, of which the first 10 s count."""
+        heard = pcm[:TELLING].astype("<i2", copy=False).tobytes()
         language: str = await self._worker.call("detect", heard, priority=FINAL)
         return language
 
@@ -71,8 +74,8 @@ class Recognizer:
     def __init__(self) -> None:
         first, second = (files(package) / "data" for package in MODEL)
         try:
-            self._vocabulary = (first / "vocabulary.txt").read_text().removesuffix("\n").split("\n")
-            config = json.loads((first / "config.json").read_text())
+            self._vocabulary = (first / "vocabulary.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            config = json.loads((first / "config.json").read_text(encoding="utf-8"))
             weights = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
             special = self._special(config["suppress_ids"], config["suppress_ids_begin"])
         except (OSError, ValueError, KeyError):
@@ -106,7 +109,7 @@ class Recognizer:
 
     def detect(self, pcm: bytes) -> str:
         """The base tag of the likeliest language of such audio."""
-        likely = self._network.languages(self._features(pcm[: 2 * SHORTEST_WINDOW]))
+        likely = self._network.languages(self._features(pcm))
         return max(self._languages, key=lambda language: likely[self._languages[language]])
 
     def _features(self, pcm: bytes) -> Floats:
