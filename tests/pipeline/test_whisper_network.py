@@ -153,6 +153,11 @@ def test_what_goes_round_in_circles(text: str, goes: bool) -> None:
 
 
 @pytest.mark.models
+def test_a_short_question_is_heard_though_the_network_doubts_that_it_is_speech(recogniser: Recognizer) -> None:
+    assert recogniser.transcribe(recording("question-es-sum.flac").tobytes(), "es").text.endswith("7 más 5")
+
+
+@pytest.mark.models
 def test_the_language_is_heard(recogniser: Recognizer) -> None:
     assert [recogniser.detect(recording(name).tobytes()) for name in ("es-10.flac", "en-00.flac")] == ["es", "en"]
 
