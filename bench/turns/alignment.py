@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from difflib import SequenceMatcher
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 from ctranslate2 import StorageView
@@ -14,7 +13,7 @@ from ctranslate2.models import Whisper
 from bench.turns.sounds import Sound, to_pcm
 from media.audio import INPUT_RATE
 from pipeline.logmel import HOP, log_mel
-from pipeline.stt.whisper import MODEL, text_of
+from pipeline.stt.whisper import packaged, text_of
 
 START = 50_258
 """The number of the token with which a transcript begins."""
@@ -38,10 +37,7 @@ class Aligner:
     """A recogniser that tells when each word begins."""
 
     def __init__(self) -> None:
-        first, second = (files(package) / "data" for package in MODEL)
-        content: dict[str, object] = {name: (first / name).read_bytes() for name in ("config.json", "vocabulary.txt")}
-        content["model.bin"] = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
-        self._model = Whisper("whisper", files=content, compute_type="int8", intra_threads=1)
+        self._model = Whisper("whisper", files=packaged(), compute_type="int8", intra_threads=1)
 
     def words(self, sound: Sound, language: str) -> tuple[tuple[float, str], ...]:
         """The words, and seconds from the beginning. A pause in front of a word may count as the word's."""

@@ -75,17 +75,18 @@ class Recognizer:
     """The model. Lives in the worker process, called by one thread."""
 
     def __init__(self) -> None:
-        first, second = (files(package) / "data" for package in MODEL)
         try:
-            self._vocabulary = (first / "vocabulary.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-            config = json.loads((first / "config.json").read_text(encoding="utf-8"))
-            weights = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
+            content = packaged()
+            self._vocabulary = content["vocabulary.txt"].decode().removesuffix("\n").split("\n")
+            config = json.loads(content["config.json"])
             special = self._special(config["suppress_ids"], config["suppress_ids_begin"])
         except (OSError, ValueError, KeyError):
             raise EngineError("its model is missing or damaged") from None
         named = enumerate(self._vocabulary)
         self._languages = {token[2:-2]: number for number, token in named if _names_language(token)}
-        self._network = Network(read_weights(weights), special, [spelled([token]) for token in self._vocabulary])
+        self._network = Network(
+            read_weights(content["model.bin"]), special, [spelled([token]) for token in self._vocabulary]
+        )
         self.transcribe(bytes(2 * INPUT_RATE), "en")  # the first run is slow
 
     def _special(self, never: list[int], not_first: list[int]) -> Special:
@@ -120,6 +121,14 @@ class Recognizer:
         samples = np.frombuffer(pcm, "<i2")
         length = max(SHORTEST_WINDOW, len(samples) + MARGIN)
         return log_mel(samples, -(-length // HOP) * HOP)
+
+
+def packaged() -> dict[str, bytes]:
+    """The files of the model by their names. Raises ``OSError``."""
+    first, second = (files(package) / "data" for package in MODEL)
+    content = {name: (first / name).read_bytes() for name in ("config.json", "vocabulary.txt")}
+    content["model.bin"] = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
+    return content
 
 
 def text_of(tokens: list[str]) -> str:

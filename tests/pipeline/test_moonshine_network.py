@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,37 +12,15 @@ from pipeline.engine import EngineError
 from pipeline.stt import moonshine
 from pipeline.stt.moonshine import Recognizer
 from pipeline.stt.moonshine_network import ENCODER, FILES, VOCABULARY, Vocabulary
+from tests.pipeline.counting import count, passes
 from tests.voices import ENGLISH, recording
-
-
-class Counting:
-    """A session that counts its passes."""
-
-    def __init__(self, session: Any) -> None:
-        self.session = session
-        self.passes = 0
-
-    def get_inputs(self) -> Any:
-        return self.session.get_inputs()
-
-    def run(self, *args: Any) -> Any:
-        self.passes += 1
-        return self.session.run(*args)
 
 
 @pytest.fixture(scope="module")
 def recogniser() -> Recognizer:
     model = Recognizer()
-    model._network._decoder = Counting(model._network._decoder)
+    count(model)
     return model
-
-
-def passes(model: Recognizer) -> int:
-    """Of the decoder since the last call."""
-    counting = model._network._decoder
-    found: int = counting.passes
-    counting.passes = 0
-    return found
 
 
 def speech(seconds: float) -> Pcm:
